@@ -1,0 +1,1 @@
+"""Learned optimizers as ordinary Optax transformations."""

@@ -1,0 +1,54 @@
+"""The types that cross rooms: meta-parameters, features, learned optimizers."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+try:  # Shapes are checked in tests only; the inference-only core does not need them.
+    from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Scalar
+except ImportError:
+
+    class _Unchecked:
+        """Stands in for jaxtyping's annotations: any subscript is `Any`."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return Any
+
+    Array = jax.Array
+    Bool = Float = Int = Key = PyTree = Scalar = _Unchecked
+
+Theta = Any  # meta-parameters: a pytree of float arrays, nested dicts
+Params = Any  # inner parameters: any pytree of float arrays
+
+
+class Features(NamedTuple):
+    """Inputs of the per-parameter MLP for one tensor, each where it is smallest.
+
+    `d0` is the largest axis of the tensor and `d1` the second largest. For rank
+    below 2 `row` and `col` hold the full second moment, not reduced.
+
+    Attributes:
+      full: [f, *p], differs per parameter.
+      row: [r, *p] with size 1 along d0.
+      col: [c, *p] with size 1 along d1.
+      tensor: [t], constant over the tensor (time).
+    """
+
+    full: Any
+    row: Any
+    col: Any
+    tensor: Any
+
+
+class LearnedOptimizer(NamedTuple):
+    """A rule: `init(key) -> theta` and `bind(theta, *, num_steps=None) -> tx`.
+
+    `tx` is an `optax.GradientTransformationExtraArgs`. `num_steps` is the length
+    of the inner run in steps; it may be traced, and is required by rules whose
+    time inputs or schedules are relative to it.
+    """
+
+    init: Callable[[Any], Theta]
+    bind: Callable[..., optax.GradientTransformationExtraArgs]

@@ -1,0 +1,1 @@
+"""How a learned optimizer is meta-trained."""

@@ -1,0 +1,1 @@
+"""Tasks that optimizers are trained and judged on."""
