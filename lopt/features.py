@@ -1,0 +1,109 @@
+"""From history, gradient and parameter to the inputs of the per-parameter MLP.
+
+The inputs are those of arXiv:2203.11860 ("small_fc_lopt"). 23 of its 39 are constant
+along a row, a column or the whole tensor and are kept at that rank. Features come
+with the scales that normalise them, so that the network can fold the scales into
+its first layer rather than pass over the features once more.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lopt.history import History, factored_axes
+from lopt.types import Array, Features, Float
+
+# Where each feature stands in the paper's order of 39 (time absolute).
+PAPER_ORDER = Features(
+    full=(*range(13), 25, 26, 27),
+    row=(13, 14, 15, 19, 20, 21),
+    col=(16, 17, 18, 22, 23, 24),
+    tensor=tuple(range(28, 39)),
+)
+
+_TAUS = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
+_SHARES = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
+
+# name -> (count, num_steps) -> [t], all in float32 and within about [-1, 15]
+TIME = {
+    "absolute": lambda t, T: jnp.tanh(t / jnp.array(_TAUS) - 1),
+    "relative": lambda t, T: jnp.tanh(10 * (t / T - jnp.array(_SHARES))),
+    "log": lambda t, T: jnp.log1p(t)[None],
+}
+TIME_SIZES = {"absolute": len(_TAUS), "relative": len(_SHARES), "log": 1}
+
+
+def time_features(
+    kinds: tuple[str, ...], count: Any, num_steps: Any
+) -> Float[Array, " t"]:
+    """Returns the time inputs after `count` updates out of `num_steps`."""
+    count = jnp.asarray(count, jnp.float32)
+    return jnp.concatenate([TIME[kind](count, num_steps) for kind in kinds])
+
+
+def features(
+    param: Float[Array, "*p"],
+    grad: Float[Array, "*p"],
+    history: History,
+    *,
+    time: Float[Array, " t"],
+    relative: bool,
+) -> tuple[Features, Features]:
+    """Returns the inputs of one tensor and the scale that multiplies each of them.
+
+    Args:
+      param: [*p].
+      grad: [*p], the gradient that `history` already contains.
+      history: of this tensor.
+      time: [t], not normalised.
+      relative: divides gradients by the RMS of the tensor's history and second
+        moments by its square first, so that the constants below are relative and the
+        inputs do not change when all gradients are multiplied by a constant. With
+        False the constants are absolute, as in arXiv:2203.11860.
+
+    Returns:
+      `Features` and, in the same structure, scales of shape [f], [r], [c], [t].
+    """
+    if relative:
+        grad, history = _rescaled(grad, history)
+    g, (m, v) = grad[None], history[:2]
+    rsqrt_v = jax.lax.rsqrt(v + 1e-6)[None]
+    g_factored, m_factored, row, col = _factored(grad, history)
+    full = jnp.concatenate(
+        [g, param[None], m, v[None], m * rsqrt_v, rsqrt_v, g_factored, m_factored]
+    )
+    row = jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)])
+    col = jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])
+    inputs = Features(full, row, col, time.astype(full.dtype))
+    scales = Features(*map(_scale, inputs[:3]), jnp.ones_like(inputs.tensor))
+    return inputs, scales
+
+
+def _rescaled(grad: jax.Array, history: History) -> tuple[jax.Array, History]:
+    """Divides out the mean square gradient, a constant for differentiation."""
+    mean = jnp.mean(history.second)
+    mean = jax.lax.stop_gradient(jnp.where(mean > 0, mean, 1))
+    rms = jnp.sqrt(mean)
+    row, col = jax.tree.map(lambda x: x / mean, (history.row, history.col))
+    return grad / rms, History(history.momentum / rms, history.second / mean, row, col)
+
+
+def _factored(grad: jax.Array, history: History) -> tuple[jax.Array, ...]:
+    """Returns g R C, m R C, r and c; for rank below 2 their unfactored stand-ins."""
+    m, _, r, c = history
+    if grad.ndim < 2:
+        return grad * _bounded_rsqrt(r + 1e-9), m * jax.lax.rsqrt(r + 1e-6), r, r
+    _, d1 = factored_axes(grad.shape)
+    relative_row = r / (jnp.mean(r, axis=d1 + 1, keepdims=True) + 1e-9)
+    factor = _bounded_rsqrt(relative_row) * _bounded_rsqrt(c)
+    return grad * factor, m * factor, r, c
+
+
+def _bounded_rsqrt(x: jax.Array) -> jax.Array:
+    return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
+
+
+def _scale(x: jax.Array) -> jax.Array:
+    """Returns 1 / sqrt(1e-5 + mean square) of each feature over its tensor: [f]."""
+    return jax.lax.rsqrt(1e-5 + jnp.mean(jnp.square(x), axis=tuple(range(1, x.ndim))))

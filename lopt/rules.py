@@ -1,0 +1,135 @@
+"""Rules: features + network + head, bound to theta as an Optax transformation."""
+
+import difflib
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lopt import features, heads, history, network
+from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
+
+
+class RuleState(NamedTuple):
+    """State of a bound rule: updates done so far, and each leaf's averages."""
+
+    count: Int[Array, ""]
+    history: Any  # the tree of params, with a History in place of each leaf
+
+
+def mlp(
+    *,
+    hidden: int,
+    layers: int,
+    head: str,
+    eps: str,
+    time: tuple[str, ...],
+    step_mult: float,
+    exp_mult: float,
+) -> LearnedOptimizer:
+    """Returns the per-parameter MLP rule (arXiv:2203.11860, muLO: 2406.00153).
+
+    Args:
+      hidden: units per hidden layer.
+      layers: hidden layers.
+      head: "exp", or "normalised", which leaves the step size to a schedule.
+      eps: "relative" (updates do not depend on the scale of gradients) or "absolute"
+        (constants of the original).
+      time: time inputs: any of "absolute" (tied to the horizon trained at),
+        "relative" (needs `num_steps`) and "log".
+      step_mult: multiplies the update, 1e-3 in the original.
+      exp_mult: multiplies the log-magnitude output, 1e-3 in the original.
+
+    Raises:
+      ValueError: for a name that is not known, listing those that are.
+    """
+    _known("head", head, heads.HEADS)
+    _known("eps", eps, ("relative", "absolute"))
+    for kind in time:
+        _known("time", kind, features.TIME)
+    head_outputs, head_update = heads.HEADS[head]
+    sizes = Features(16, 6, 6, sum(features.TIME_SIZES[kind] for kind in time))
+
+    def init(key: jax.Array) -> Theta:
+        net = network.init(
+            key, inputs=sizes, hidden=hidden, layers=layers, outputs=head_outputs
+        )
+        return {"network": net, "decays": history.init_decays()}
+
+    def leaf(theta, grad, param, past, now):
+        """Returns the update and the new history of one tensor."""
+        if not param.size:
+            return jnp.zeros_like(param), past
+        dtype = jnp.promote_types(param.dtype, jnp.float32)
+        grad, wide = grad.astype(dtype), param.astype(dtype)
+        past = history.update(theta["decays"], grad, past)
+        inputs, scales = features.features(
+            wide, grad, past, time=now, relative=eps == "relative"
+        )
+        outputs = network.apply(theta["network"], inputs, scales)
+        update = head_update(outputs, grad, step_mult=step_mult, exp_mult=exp_mult)
+        return update.astype(param.dtype), past
+
+    def bind(
+        theta: Theta, *, num_steps: Any = None
+    ) -> optax.GradientTransformationExtraArgs:
+        if "relative" in time and num_steps is None:
+            raise ValueError(
+                "this rule's time inputs are relative to the length of the run: "
+                "pass num_steps, the number of updates you will do."
+            )
+        now = functools.partial(features.time_features, time, num_steps=num_steps)
+        return _transformation(functools.partial(leaf, theta), now)
+
+    return LearnedOptimizer(init, bind)
+
+
+def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArgs:
+    """Returns the Optax transformation that applies `leaf` to every tensor."""
+
+    def init(params: Params) -> RuleState:
+        past = jax.tree.map(lambda p: history.init(jnp.asarray(p)), params)
+        return RuleState(jnp.zeros([], jnp.int32), past)
+
+    def update(grads, state, params=None, *, value=None, **extra):
+        del value, extra
+        if params is None:
+            raise ValueError(
+                "this rule reads the parameters: call update(..., params)."
+            )
+        grads, tree = jax.tree.flatten(grads)
+        params, past = map(tree.flatten_up_to, (params, state.history))
+        time = now(count=state.count)
+        pairs = [leaf(*x, time) for x in zip(grads, params, past, strict=True)]
+        updates, past = ([pair[i] for pair in pairs] for i in range(2))
+        count = optax.safe_increment(state.count)
+        return tree.unflatten(updates), RuleState(count, tree.unflatten(past))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+RULES = {"mlp": mlp}
+
+
+def build(name: str, **args: Any) -> LearnedOptimizer:
+    """Returns the rule `name` of `RULES`.
+
+    >>> build("mpl")
+    Traceback (most recent call last):
+    ValueError: unknown rule 'mpl'; known: mlp. Did you mean 'mlp'?
+    """
+    _known("rule", name, RULES)
+    args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
+    return RULES[name](**args)
+
+
+def _known(what: str, name: str, known: Any) -> None:
+    """Raises a ValueError that lists what is known, unless `name` is among it."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1, cutoff=0)
+        raise ValueError(
+            f"unknown {what} {name!r}; known: {', '.join(known)}. "
+            f"Did you mean {near[0]!r}?"
+        )
