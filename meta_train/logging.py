@@ -1,0 +1,172 @@
+"""Metrics to JSONL and TensorBoard, progress on the terminal."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+)
+
+
+class Journal:
+    """Keeps metrics on the device until asked, then writes one line a meta-step.
+
+    `metrics.jsonl` holds one object a meta-step, in order and each once, also when
+    the run was killed and resumed: a resumed run drops the lines past the meta-step
+    it resumes from. Losses that are not finite are written as null.
+    """
+
+    def __init__(self, workdir: Path, *, step: int, tensorboard: bool) -> None:
+        """Opens the files of `workdir` to go on after meta-step `step`."""
+        self.path = Path(workdir) / "metrics.jsonl"
+        _keep_until(self.path, step)
+        self._file = self.path.open("a")
+        self._pending: list[tuple[int, dict[str, Any]]] = []
+        self._writer = _tensorboard(workdir, step) if tensorboard else None
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of a meta-step, without waiting for them."""
+        self._pending.append((step, metrics))
+
+    def write(self) -> list[dict[str, float]]:
+        """Writes what was added since the last call and returns it, as floats."""
+        rows = [
+            {"step": step} | {name: float(x) for name, x in metrics.items()}
+            for step, metrics in jax.device_get(self._pending)
+        ]
+        self._pending.clear()
+        self._file.writelines(json.dumps(_jsonable(row)) + "\n" for row in rows)
+        self._file.flush()
+        if self._writer is not None:
+            for row in rows:
+                for name, x in row.items():
+                    self._writer.add_scalar(name, x, global_step=row["step"])
+            self._writer.flush()
+        return rows
+
+    def close(self) -> None:
+        """Closes the files; what was not written is dropped."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Bar:
+    """Shows meta-steps done, the loss, the rate and the remaining time.
+
+    A moving bar on a terminal; elsewhere a plain line a call. The rate is counted
+    from the first call on, so that compiling does not slow it.
+
+    >>> from rich.console import Console
+    >>> with Bar(total=100, step=0, console=Console(force_terminal=False)) as bar:
+    ...     bar.show(100, loss=0.25)  # doctest: +ELLIPSIS
+    meta-step 100/100  loss 0.2500  ... steps/s  0:00:00 left
+    """
+
+    def __init__(self, *, total: int, step: int, console: Console | None = None):
+        """Starts counting at `step` of `total` meta-steps."""
+        self._console = console or Console(file=sys.stdout, highlight=False)
+        self._total = total
+        self._origin, self._moved = (step, time.monotonic()), False
+        self._progress = None
+        if self._console.is_terminal:
+            self._progress = Progress(*_COLUMNS, console=self._console)
+            self._task = self._progress.add_task(
+                "meta-step", total=total, completed=step, text="compiling"
+            )
+
+    def __enter__(self) -> "Bar":
+        """Shows the bar, on a terminal."""
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Leaves the last state of the bar on the terminal."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, step: int, *, loss: float) -> None:
+        """Shows that `step` meta-steps are done and the loss of the last ones."""
+        now = time.monotonic()
+        rate = (step - self._origin[0]) / max(now - self._origin[1], 1e-9)
+        if not self._moved:
+            self._origin, self._moved = (step, now), True
+        left = _clock((self._total - step) / max(rate, 1e-9))
+        text = f"loss {loss:.4f}  {rate:.1f} steps/s  {left} left"
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, text=text)
+        else:
+            self.say(f"meta-step {step}/{self._total}  {text}")
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        self._console.print(text, soft_wrap=True, markup=False)
+
+
+_COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TextColumn("{task.fields[text]}"),
+)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of a JSONL file, without a last one cut short by a kill."""
+    return list(_whole_lines(Path(path).read_text().splitlines()))
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Drops the lines past `step` by a rename, so that no kill can lose others."""
+    rows = read(path) if path.exists() else []
+    kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
+    part = path.with_suffix(".part")
+    part.write_text("".join(kept))
+    os.replace(part, path)
+
+
+def _whole_lines(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
+
+
+def _jsonable(row: dict[str, float]) -> dict[str, float | None]:
+    return {name: x if math.isfinite(x) else None for name, x in row.items()}
+
+
+def _tensorboard(workdir: Path, step: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter  # Only needed when asked for.
+    except ImportError as error:
+        raise ImportError(
+            "log.tensorboard=True needs tensorboardX; try `pip install tensorboardX`."
+        ) from error
+    return SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1)
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}"
+
+
+def mean(rows: list[dict[str, float]], name: str) -> float:
+    """Returns the mean of a metric over rows where it is finite, or NaN."""
+    values = [row[name] for row in rows if math.isfinite(row[name])]
+    return float(np.mean(values)) if values else math.nan
