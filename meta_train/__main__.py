@@ -1,0 +1,84 @@
+"""The command line: `python -m meta_train --config=... --workdir=...`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "What to train, `path.py` or `path.py:variant`.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where checkpoints, metrics and the artifact go."
+)
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Where compiled programs are kept; `<workdir>/compilation_cache` by default, "
+    "or JAX_COMPILATION_CACHE_DIR.",
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+class Terminated:
+    """Whether SIGTERM came; the loop asks between meta-steps."""
+
+    def __init__(self) -> None:
+        """Takes over SIGTERM, which otherwise ends the process at once."""
+        self._came = False
+        signal.signal(signal.SIGTERM, self._note)
+
+    def __call__(self) -> bool:
+        """Returns whether SIGTERM came."""
+        return self._came
+
+    def _note(self, *_: object) -> None:
+        self._came = True
+
+
+def main(argv: list[str]) -> None:
+    """Meta-trains, or goes on where the same command was stopped, then exports."""
+    if len(argv) > 1:
+        sys.exit(f"error: unexpected arguments {argv[1:]}.")
+    terminated = Terminated()
+    # SIGTERM must be caught before the seconds that these imports take.
+    import jax
+
+    from meta_train import config as settings
+    from meta_train.export import export
+    from meta_train.loop import Stopped, loop
+    from meta_train.run import build
+
+    workdir = Path(_WORKDIR.value)
+    cache = _CACHE.value or os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    jax.config.update(
+        "jax_compilation_cache_dir", cache or str(workdir / "compilation_cache")
+    )
+    try:
+        run = build(_CONFIG.value)
+        settings.claim(workdir, run.config)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    try:
+        progress = loop(run, workdir, stop=terminated)
+    except (Stopped, settings.OtherConfig) as error:
+        sys.exit(f"error: {error}")
+    if progress.step < run.outer.num_steps:
+        print(f"Stopped by SIGTERM at meta-step {progress.step}; saved.", flush=True)
+        return
+    print(f"artifact: {export(run, progress, workdir / 'artifact')}", flush=True)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Returns the arguments that are no flags; ends with one line on a bad flag."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,179 @@
+"""The loop: meta-steps, with looks at metrics, validation and saving between."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from meta_train import checkpoint
+from meta_train import config as settings
+from meta_train.logging import Bar, Journal, mean
+from meta_train.run import Run
+
+# One draw of tasks may fail every worker; so many in a row are theta's fault.
+BARREN_LIMIT = 10
+
+
+class Stopped(RuntimeError):
+    """Meta-training cannot go on; the message names the last good checkpoint."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Progress:
+    """Where a run is; every checkpoint holds all of it.
+
+    Attributes:
+      meta: the learner's state.
+      best: average of theta with the best meta-validation score so far, or the
+        last one where there is no validation.
+      best_step: meta-step of `best`.
+      best_score: its score, or None before the first validation.
+      step: meta-steps done.
+      seconds: wall-clock spent, summed over resumed parts.
+      barren: last meta-steps in a row without a valid worker.
+    """
+
+    meta: Any
+    best: Any
+    best_step: int = 0
+    best_score: float | None = None
+    step: int = 0
+    seconds: float = 0.0
+    barren: int = 0
+
+
+def loop(
+    run: Run, workdir: Path, *, stop: Callable[[], bool] = lambda: False
+) -> Progress:
+    """Goes on from the newest checkpoint to the end, or until `stop()`.
+
+    Killed at any moment and called again, it ends with the same bits as a run that
+    was not: keys are folded from the seed and the meta-step, and all state is saved.
+
+    Args:
+      run: from `run.build`.
+      workdir: where `checkpoints/` and `metrics.jsonl` are, or will be.
+      stop: asked before every meta-step; once true, what there is is saved.
+
+    Returns:
+      Where the run is; `step < run.outer.num_steps` when it was stopped.
+
+    Raises:
+      Stopped: when theta is not finite, or `BARREN_LIMIT` meta-steps in a row had no
+        valid worker. Nothing is saved then.
+      OtherConfig: when the checkpoints are of a run of another config.
+    """
+    path = Path(workdir) / "checkpoints"
+    with contextlib.ExitStack() as stack:
+        keeper = checkpoint.manager(path, keep=run.saving.keep)
+        stack.callback(keeper.close)
+        progress = _start(run, keeper)
+        journal = Journal(workdir, step=progress.step, tensorboard=run.log.tensorboard)
+        stack.callback(journal.close)
+        bar = stack.enter_context(Bar(total=run.outer.num_steps, step=progress.step))
+        if progress.step:
+            bar.say(f"resumed at meta-step {progress.step} from {path}")
+        tools = Tools(run, keeper, journal, bar)
+        while progress.step < run.outer.num_steps and not stop():
+            _advance(progress, tools)
+        _look(progress, tools)
+        _save(progress, tools)
+    return progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Tools:
+    """What the loop works with: the run, and where its results go."""
+
+    run: Run
+    keeper: Any
+    journal: Journal
+    bar: Bar
+
+
+def _start(run: Run, keeper: Any) -> Progress:
+    meta = run.learner.init(run.data)
+    # The learner donates its state, so what is kept beside it must be a copy.
+    progress = Progress(meta=meta, best=jax.tree.map(jnp.copy, meta.average))
+    found = checkpoint.restore(keeper, {"meta": meta, "best": progress.best})
+    if found is None:
+        return progress
+    notes = dict(found.notes)
+    settings.refuse_other(
+        notes.pop("config"), run.config, where=f"checkpoint {found.step}"
+    )
+    return Progress(**found.state, **notes)
+
+
+def _advance(progress: Progress, tools: Tools) -> None:
+    """Takes one meta-step and does what is due after it."""
+    run, began = tools.run, time.monotonic()
+    progress.meta, metrics = run.learner.step(progress.meta, run.data)
+    progress.step += 1
+    tools.journal.add(progress.step, metrics)
+
+    def due(every: int) -> bool:
+        last = progress.step == run.outer.num_steps
+        return bool(every) and (last or progress.step % every == 0)
+
+    validating, saving = due(run.validate_every), due(run.saving.every)
+    if due(run.log.every) or validating or saving:
+        _look(progress, tools)
+    if validating:
+        _validate(progress, tools)
+    progress.seconds += time.monotonic() - began
+    if saving:
+        _save(progress, tools)
+
+
+def _look(progress: Progress, tools: Tools) -> None:
+    """Writes metrics and stops a run that has failed."""
+    rows = tools.journal.write()
+    for row in rows:
+        progress.barren = 0 if row["valid"] else progress.barren + 1
+        if not row["finite"]:
+            raise Stopped(
+                _reason(f"theta is not finite at meta-step {row['step']}", tools)
+            )
+        if progress.barren >= BARREN_LIMIT:
+            what = f"every worker diverged, {BARREN_LIMIT} times in a row, at meta-step"
+            raise Stopped(_reason(f"{what} {row['step']}", tools))
+    if rows:
+        tools.bar.show(progress.step, loss=mean(rows, "loss"))
+
+
+def _reason(what: str, tools: Tools) -> str:
+    last = checkpoint.newest(tools.keeper)
+    good = f"the last good checkpoint is {last}" if last else "there is no checkpoint"
+    return f"Meta-training stopped: {what}; {good}."
+
+
+def _validate(progress: Progress, tools: Tools) -> None:
+    """Keeps the average of theta if it has the best score so far."""
+    score = float(tools.run.score(progress.meta.average, tools.run.data))
+    tools.bar.say(f"meta-step {progress.step}: meta-validation {score:.4f}")
+    if progress.best_score is None or score < progress.best_score:
+        progress.best = jax.tree.map(jnp.copy, progress.meta.average)
+        progress.best_step, progress.best_score = progress.step, score
+
+
+def _save(progress: Progress, tools: Tools) -> None:
+    """Saves where the run is, unless its last meta-step had no valid worker."""
+    if progress.barren:
+        tools.bar.say(f"meta-step {progress.step}: not saved, every worker diverged")
+        return
+    if not tools.run.validate_every:
+        progress.best = jax.tree.map(jnp.copy, progress.meta.average)
+        progress.best_step = progress.step
+    notes = {
+        name: getattr(progress, name)
+        for name in ("best_step", "best_score", "step", "seconds")
+    }
+    notes["config"] = tools.run.config
+    state = {"meta": progress.meta, "best": progress.best}
+    checkpoint.save(tools.keeper, progress.step, state=state, notes=notes)

@@ -1,0 +1,214 @@
+"""`ConfigDict` -> `Run`: everything that one config describes, built."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from lopt import rules
+from meta_train import config as settings
+from meta_train import estimators, learner, unroll
+from meta_train import validation as meta_validation
+from tasks import suites
+
+Section = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outer:
+    """Settings of the outer optimizer, AdamW with warm-up and cosine decay.
+
+    Attributes:
+      num_steps: meta-steps of the whole run.
+      learning_rate: the peak, reached after `warmup_steps`.
+      end_learning_rate: the rate at `num_steps`.
+      warmup_steps: meta-steps of linear warm-up from 0.
+      weight_decay: decoupled, of every leaf of theta.
+      clip: greatest global norm of the meta-gradient.
+      average: decay of the average of theta, in [0, 1).
+    """
+
+    num_steps: int
+    learning_rate: float
+    end_learning_rate: float
+    warmup_steps: int
+    weight_decay: float
+    clip: float
+    average: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Log:
+    """The host looks at metrics every `every` meta-steps; TensorBoard if asked."""
+
+    every: int
+    tensorboard: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Saving:
+    """A checkpoint every `every` meta-steps, of which the newest `keep` are kept."""
+
+    every: int
+    keep: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one config says, built.
+
+    Attributes:
+      config: the resolved config.
+      learner: initialises, and takes meta-steps.
+      data: arrays of the family, on every device.
+      outer: settings of the outer optimizer.
+      log: when to look at metrics.
+      saving: when to save.
+      validate_every: meta-steps between meta-validations; 0 for none, so that the
+        last average of theta is the one to export.
+      score: (theta, data) -> meta-validation score, lower is better.
+    """
+
+    config: dict[str, Any]
+    learner: learner.Learner
+    data: Any
+    outer: Outer
+    log: Log
+    saving: Saving
+    validate_every: int
+    score: Callable[[Any, Any], jax.Array]
+
+
+def build(config: Any) -> Run:
+    """Returns the run that a config describes, without compiling anything of it.
+
+    Args:
+      config: a `ConfigDict` or plain dicts; its keys are the arguments of the
+        builders, so each value lives once, in the config.
+
+    Raises:
+      ValueError: naming a key that is unknown (with its nearest neighbour) or
+        missing, a name that is unknown (with the known ones), or a bad value.
+      FileNotFoundError: when the family's dataset has not been prepared.
+    """
+    resolved = settings.resolve(config)
+    return settings.call(_build, "config", resolved, resolved=resolved)
+
+
+def outer_optimizer(outer: Outer) -> optax.GradientTransformation:
+    """Returns clipping by global norm, then AdamW.
+
+    Clipping comes first: after an adaptive optimizer a bound of 1 never binds.
+    """
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0,
+        outer.learning_rate,
+        outer.warmup_steps,
+        outer.num_steps,
+        outer.end_learning_rate,
+    )
+    adamw = optax.adamw(rate, weight_decay=outer.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(outer.clip), adamw)
+
+
+def worker_mesh() -> Mesh:
+    """Returns all devices along one axis, "worker"."""
+    return jax.make_mesh(
+        (jax.device_count(),), ("worker",), axis_types=(AxisType.Auto,)
+    )
+
+
+def _build(
+    *,
+    seed: int,
+    rule: Section,
+    family: Section,
+    inner: Section,
+    estimator: Section,
+    outer: Section,
+    log: Section,
+    checkpoint: Section,
+    validation: Section,
+    resolved: dict[str, Any],
+) -> Run:
+    """Returns the run; its arguments are the sections of a config."""
+    log = settings.call(Log, "config.log", log)
+    saving = settings.call(Saving, "config.checkpoint", checkpoint)
+    outer = settings.call(Outer, "config.outer", outer)
+    rule = settings.named(rules.RULES, rules.build, "config.rule", rule)
+    family = settings.named(suites.FAMILIES, suites.build, "config.family", family)
+    every, score = settings.call(
+        _validation,
+        "config.validation",
+        validation,
+        rule=rule,
+        family=family,
+        schedule=inner.get("schedule"),
+    )
+    inner = settings.call(unroll.inner, "config.inner", inner, rule=rule, family=family)
+    mesh = worker_mesh()
+    estimator = settings.call(
+        _estimator, "config.estimator", estimator, inner=inner, devices=mesh.size
+    )
+    return Run(
+        config=resolved,
+        learner=learner.build(
+            rule=rule,
+            estimator=estimator,
+            outer=outer_optimizer(outer),
+            average=outer.average,
+            seed=seed,
+            mesh=mesh,
+        ),
+        data=jax.device_put(family.data, NamedSharding(mesh, PartitionSpec())),
+        outer=outer,
+        log=log,
+        saving=saving,
+        validate_every=every,
+        score=score,
+    )
+
+
+def _estimator(
+    *, name: str, num_workers: int, args: Section, inner: unroll.Inner, devices: int
+) -> estimators.Estimator:
+    if num_workers % devices:
+        raise ValueError(
+            "config.estimator.num_workers must be a multiple of the number of "
+            f"devices, got {num_workers=} and {devices=}; try "
+            f"{num_workers - num_workers % devices or devices}."
+        )
+    return settings.named(
+        estimators.ESTIMATORS,
+        estimators.build,
+        "config.estimator",
+        {"name": name, "args": args},
+        inner=inner,
+        num_workers=num_workers,
+    )
+
+
+def _validation(
+    *,
+    every: int,
+    objective: str,
+    lengths: tuple[int, ...],
+    first_seed: int,
+    num_seeds: int,
+    rule: Any,
+    family: Any,
+    schedule: Any,
+) -> tuple[int, Callable[[Any, Any], jax.Array]]:
+    score = meta_validation.score(
+        rule=rule,
+        family=family,
+        schedule=schedule,
+        objective=objective,
+        lengths=lengths,
+        first_seed=first_seed,
+        num_seeds=num_seeds,
+    )
+    return every, score

@@ -1,0 +1,67 @@
+"""Meta-validation: the loss of averaged theta on inner runs it was not trained on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lopt.types import LearnedOptimizer
+from meta_train import unroll
+from tasks.base import TaskFamily
+
+
+def score(
+    *,
+    rule: LearnedOptimizer,
+    family: TaskFamily,
+    schedule: dict[str, Any] | None,
+    objective: str,
+    lengths: tuple[int, ...],
+    first_seed: int,
+    num_seeds: int,
+) -> Callable[[Any, Any], jax.Array]:
+    """Returns `(theta, data) -> score`, compiled; lower is better.
+
+    The score is the mean over seeds and steps of the normalised loss of whole inner
+    runs, averaged over run lengths. It is infinite when any run diverges.
+
+    Args:
+      rule: whose theta is judged.
+      family: what it trains.
+      schedule: as in `unroll.inner`.
+      objective: "train" for the training loss, "valid" for the `outer_valid` split.
+      lengths: inner steps of the runs; some beyond the horizon trained at.
+      first_seed: the first of the seeds; no other part of a run may use them.
+      num_seeds: inner runs of each length.
+    """
+    runs = [
+        unroll.inner(
+            rule=rule,
+            family=family,
+            window=1,
+            horizon=(length, length),
+            objective=objective,
+            schedule=schedule,
+            stagger=False,
+        )
+        for length in lengths
+    ]
+
+    def mean_loss(inner: unroll.Inner, length: int, theta: Any, data: Any) -> jax.Array:
+        def one(seed: jax.Array) -> jax.Array:
+            start_key, batch_key = jax.random.split(jax.random.key(seed))
+            worker = inner.start(theta, data, start_key)
+            _, losses = inner.unroll(theta, worker, data, batch_key, length)
+            return jnp.mean(losses)
+
+        return jnp.mean(jax.vmap(one)(first_seed + jnp.arange(num_seeds)))
+
+    @jax.jit
+    def total(theta: Any, data: Any) -> jax.Array:
+        pairs = zip(runs, lengths, strict=True)
+        means = [mean_loss(run, length, theta, data) for run, length in pairs]
+        mean = jnp.mean(jnp.stack(means))
+        return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
+
+    return total

@@ -1,0 +1,118 @@
+"""The loop: exact resumption, validation, and stopping without spoiling anything."""
+
+import jax
+import numpy as np
+import pytest
+from toy import run as toy_run
+
+from meta_train import checkpoint, logging
+from meta_train.loop import BARREN_LIMIT, Stopped, loop
+
+
+def bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+def stop_after(steps):
+    """Returns a `stop` that is true once asked for the step after `steps`."""
+    asked = iter([False] * steps)
+    return lambda: next(asked, True)
+
+
+def steps(workdir):
+    return [row["step"] for row in logging.read(workdir / "metrics.jsonl")]
+
+
+def saved(workdir):
+    names = [path.name for path in (workdir / "checkpoints").iterdir()]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+@pytest.mark.parametrize("cuts", [(1,), (5,), (7, 4), (0, 20)])
+def test_stopped_and_resumed_run_ends_with_the_same_bits(tmp_path, cuts):
+    whole = loop(toy_run(validate=4), tmp_path / "whole")
+    for cut in cuts:
+        loop(toy_run(validate=4), tmp_path / "cut", stop=stop_after(cut))
+    resumed = loop(toy_run(validate=4), tmp_path / "cut")
+    assert bits((resumed.meta, resumed.best)) == bits((whole.meta, whole.best))
+    assert resumed.best_step == whole.best_step
+    assert resumed.best_score == whole.best_score
+    files = [tmp_path / name / "metrics.jsonl" for name in ("whole", "cut")]
+    assert files[0].read_text() == files[1].read_text()
+
+
+def test_stop_saves_the_step_it_came_at(tmp_path):
+    progress = loop(toy_run(), tmp_path, stop=stop_after(7))
+    assert progress.step == 7
+    assert saved(tmp_path) == [5, 7]
+    assert steps(tmp_path) == list(range(1, 8))
+
+
+def test_stop_before_the_first_step_saves_the_start(tmp_path):
+    assert loop(toy_run(), tmp_path, stop=lambda: True).step == 0
+    assert saved(tmp_path) == [0]
+
+
+def test_finished_run_does_nothing_more(tmp_path):
+    first = loop(toy_run(), tmp_path)
+    again = loop(toy_run(), tmp_path)
+    assert again.step == 20
+    assert bits(again.best) == bits(first.best)
+    assert steps(tmp_path) == list(range(1, 21))
+
+
+def test_without_validation_the_last_average_is_best(tmp_path):
+    progress = loop(toy_run(), tmp_path)
+    assert bits(progress.best) == bits(progress.meta.average)
+    assert progress.best_step == 20
+
+
+def test_validation_keeps_the_average_with_the_lowest_score(tmp_path):
+    averages = {
+        n: loop(toy_run(num_steps=n), tmp_path / str(n)).meta.average["w"]
+        for n in range(4, 21, 4)
+    }
+    scores = {n: float(np.sum((np.asarray(w) - 0.1) ** 2)) for n, w in averages.items()}
+    progress = loop(toy_run(validate=4), tmp_path / "validated")
+    assert progress.best_step == min(scores, key=scores.get)
+    assert progress.best_score == pytest.approx(min(scores.values()), rel=1e-5)
+    assert bits(progress.best) == bits({"w": averages[progress.best_step]})
+
+
+def test_wall_clock_adds_up_over_resumed_parts(tmp_path):
+    first = loop(toy_run(), tmp_path, stop=stop_after(10))
+    second = loop(toy_run(), tmp_path)
+    assert second.seconds > first.seconds > 0
+
+
+def test_theta_that_is_not_finite_stops_and_is_never_saved(tmp_path):
+    with pytest.raises(Stopped, match="not finite at meta-step 12.*checkpoints/10"):
+        loop(toy_run(nan_at=12), tmp_path)
+    assert saved(tmp_path) == [5, 10]
+    for step in (5, 10):
+        assert checkpoint.damage(tmp_path / "checkpoints" / str(step)) is None
+
+
+def test_long_run_without_a_valid_worker_stops_and_is_never_saved(tmp_path):
+    with pytest.raises(Stopped, match="every worker diverged.*checkpoints/5"):
+        loop(toy_run(num_steps=40, barren_from=8), tmp_path)
+    assert saved(tmp_path) == [5]
+    assert steps(tmp_path)[-1] <= 8 + BARREN_LIMIT + 3
+
+
+def test_short_run_without_a_valid_worker_is_survived(tmp_path):
+    progress = loop(toy_run(num_steps=12, barren_from=11), tmp_path)
+    assert progress.step == 12
+    assert progress.barren == 2
+    assert saved(tmp_path) == [5, 10]
+
+
+def test_failure_before_any_checkpoint_says_so(tmp_path):
+    with pytest.raises(Stopped, match="there is no checkpoint"):
+        loop(toy_run(nan_at=2), tmp_path)
+
+
+def test_checkpoints_of_another_config_are_refused(tmp_path):
+    loop(toy_run(num_steps=5), tmp_path)
+    with pytest.raises(ValueError, match="outer.num_steps: 5 there, 20 here"):
+        loop(toy_run(num_steps=20), tmp_path)
