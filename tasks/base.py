@@ -1,9 +1,11 @@
 """What a task is: pure functions from keys and arrays to losses."""
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Key = jax.Array
 Params = Any  # inner parameters
@@ -60,4 +62,45 @@ def fixed(task: Task, *, name: str, data: Data, base_shapes: Params) -> TaskFami
         task=lambda draw: task,
         shapes=jax.eval_shape(task.init, jax.random.key(0)),
         base_shapes=base_shapes,
+    )
+
+
+def normaliser(initial: Any, limit: float = 4.0) -> Callable[[jax.Array], jax.Array]:
+    """Returns inner loss -> meta-loss: over the loss at init, clipped to [0, limit].
+
+    Finite but huge losses of a diverging run would drown the others in an average.
+    Non-finite losses stay so, that the run be masked and restarted.
+
+    >>> [float(normaliser(2.0)(jnp.float32(x))) for x in (1, 100, float("inf"))]
+    [0.5, 4.0, inf]
+    """
+
+    def normalise(loss: jax.Array) -> jax.Array:
+        loss = loss / initial
+        return jnp.where(jnp.isfinite(loss), jnp.clip(loss, 0.0, limit), loss)
+
+    return normalise
+
+
+def log_uniform(key: Key, low: float, high: float) -> jax.Array:
+    """Returns a scalar of [low, high], uniform in its logarithm; exact if they meet."""
+    return low * (high / low) ** jax.random.uniform(key)
+
+
+def known(what: str, name: str, names: Iterable[str]) -> str:
+    """Returns `name` if it is one of `names`.
+
+    Raises:
+      ValueError: otherwise, listing them and the nearest.
+
+    >>> known("family", "mpl", ["quadratic", "mlp"])
+    Traceback (most recent call last):
+    ValueError: unknown family 'mpl'; known: mlp, quadratic. Did you mean 'mlp'?
+    """
+    if name in names:
+        return name
+    near = difflib.get_close_matches(str(name), names, 1, cutoff=0)
+    raise ValueError(
+        f"unknown {what} {name!r}; known: {', '.join(sorted(names))}. "
+        f"Did you mean {near[0]!r}?"
     )

@@ -1,0 +1,75 @@
+"""muP Flax layers: dense and readout."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen import initializers
+from jaxtyping import Array, Float
+
+PARAMETRIZATIONS = ("mup", "standard")
+
+
+class Dense(nn.Module):
+    """Input or hidden layer: weights of standard deviation fan_in^-1/2, biases 0.
+
+    It starts alike under muP and in standard parametrization, which differ here in
+    how updates are scaled (`lopt.mup`; arXiv:2203.03466, Table 8).
+
+    Attributes:
+      features: outputs.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n fan_in"]) -> Float[Array, "*n features"]:
+        """Returns x W + b."""
+        init = initializers.normal(x.shape[-1] ** -0.5, dtype=_default_float())
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        return x @ kernel + self.param("bias", _zeros, (self.features,))
+
+
+class Readout(nn.Module):
+    """Output layer: under muP, x W base_fan_in/fan_in + b, with b after the multiplier.
+
+    A bias inside the multiplier would learn more slowly as width grows
+    (FORMULAS 1.2; arXiv:2203.03466, Table 8, arXiv:2406.00153).
+
+    Attributes:
+      features: outputs; they do not grow with width.
+      base_fan_in: inputs at the base width, where both parametrizations agree.
+      parametrization: "mup", or "standard": no multiplier, and an initial standard
+        deviation of fan_in^-1/2 in place of base_fan_in^-1/2.
+      zero: whether the weights start at zero.
+    """
+
+    features: int
+    base_fan_in: int
+    parametrization: str
+    zero: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*n fan_in"]) -> Float[Array, "*n features"]:
+        """Returns the logits."""
+        if self.parametrization not in PARAMETRIZATIONS:
+            raise ValueError(
+                f"unknown parametrization {self.parametrization!r}; "
+                f"known: {', '.join(PARAMETRIZATIONS)}."
+            )
+        fan_in = x.shape[-1]
+        mup = self.parametrization == "mup"
+        std = (self.base_fan_in if mup else fan_in) ** -0.5
+        init = _zeros if self.zero else initializers.normal(std, _default_float())
+        kernel = self.param("kernel", init, (fan_in, self.features))
+        bias = self.param("bias", _zeros, (self.features,))
+        return (x @ kernel) * (self.base_fan_in / fan_in if mup else 1.0) + bias
+
+
+def _default_float() -> jnp.dtype:
+    """Returns float32, or float64 under `jax_enable_x64`."""
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(float))
+
+
+def _zeros(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns zeros of the default float."""
+    return jnp.zeros(shape, _default_float())

@@ -1,0 +1,106 @@
+"""Quadratics of sampled conditioning, whose minimum moves from batch to batch."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from tasks.base import (
+    Data,
+    Draw,
+    Params,
+    Split,
+    Task,
+    TaskFamily,
+    log_uniform,
+    normaliser,
+)
+
+
+def quadratic(
+    *, dimension: int, condition: tuple[float, float], noise: tuple[float, float]
+) -> TaskFamily:
+    """Returns losses (x - y)^T H (x - y) / 2 with H = Q diag(eigenvalues) Q^T.
+
+    y = minimum + noise * z, z ~ N(0, I) drawn with the batch, so that gradients are
+    noisy and losses stay positive; aux is empty. Parameters are {"x": [dimension]}, in
+    the default float. The meta-loss is the loss over the noise-free loss at init,
+    clipped as `base.normaliser` says.
+
+    Args:
+      dimension: unknowns.
+      condition: bounds of the largest over the smallest eigenvalue, log-uniform; the
+        eigenvalues are a geometric sequence that ends at 1.
+      noise: bounds of the standard deviation of the minimum's coordinates, uniform.
+
+    Raises:
+      ValueError: for an empty range.
+    """
+    if dimension < 1 or not 1 <= condition[0] <= condition[1]:
+        raise ValueError(
+            f"need dimension >= 1 and 1 <= low <= high of condition, "
+            f"got {dimension=} and {condition=}."
+        )
+    if not 0 <= noise[0] <= noise[1]:
+        raise ValueError(f"need 0 <= low <= high of noise, got {noise=}.")
+    sample = functools.partial(
+        _sample, dimension=dimension, condition=condition, noise=noise
+    )
+    shapes = jax.eval_shape(
+        lambda key: {"x": sample(key)["minimum"]}, jax.random.key(0)
+    )
+    return TaskFamily(
+        name=f"quadratic-{dimension}",
+        data=(),
+        sample=sample,
+        task=_task,
+        shapes=shapes,
+        base_shapes=shapes,
+    )
+
+
+def _sample(
+    key: jax.Array,
+    *,
+    dimension: int,
+    condition: tuple[float, float],
+    noise: tuple[float, float],
+) -> Draw:
+    """Returns the arrays that name one quadratic."""
+    condition_key, basis_key, minimum_key, noise_key = jax.random.split(key, 4)
+    exponents = jnp.linspace(-1.0, 0.0, dimension)
+    low, high = noise
+    return {
+        "eigenvalues": log_uniform(condition_key, *condition) ** exponents,
+        "basis": jax.random.orthogonal(basis_key, dimension),
+        "minimum": jax.random.normal(minimum_key, [dimension]),
+        "noise": low + (high - low) * jax.random.uniform(noise_key),
+    }
+
+
+def _task(draw: Draw) -> Task:
+    """Returns the quadratic of a draw."""
+    eigenvalues, basis, minimum = (
+        draw[name] for name in ("eigenvalues", "basis", "minimum")
+    )
+    # The mean loss over starts from N(minimum, I).
+    initial = eigenvalues.sum() / 2
+
+    def value(distance: jax.Array) -> jax.Array:
+        return (eigenvalues * (distance @ basis) ** 2).sum() / 2
+
+    def init(key: jax.Array) -> Params:
+        direction = jax.random.normal(key, minimum.shape, minimum.dtype)
+        distance = direction * jnp.sqrt(initial / value(direction))
+        return {"x": minimum + distance}
+
+    def loss(params, key, batch):
+        del key
+        return value(params["x"] - minimum - batch["shift"]), {}
+
+    def batch(data: Data, key: jax.Array, split: Split) -> dict[str, jax.Array]:
+        del data, split
+        shift = jax.random.normal(key, minimum.shape, minimum.dtype)
+        return {"shift": draw["noise"] * shift}
+
+    return Task(init, loss, batch, normaliser(initial))
