@@ -1,0 +1,43 @@
+# Everything runs in .venv, which is built from requirements.lock and needs nothing
+# but a Python of at least 3.11: `make test PYTHON=python3.12`.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test test-all lint lock clean
+
+# Meta-trains, exports, evaluates and shows the result: about 8 minutes on 2 cores.
+demo: $(READY)
+	$(BIN)/python -m meta_train --config=configs/demo.py --workdir=runs/demo
+	$(BIN)/python -m evaluation --config=configs/evaluate.py \
+	  --workdir=runs/demo/evaluation
+
+# What CI runs; doctests and the README's code are among the tests.
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Takes the newest versions that pyproject.toml allows.
+lock: $(READY)
+	$(BIN)/python -m pip install uv
+	$(BIN)/uv pip compile --upgrade --universal --fork-strategy=fewest \
+	  --python-version=3.11 --extra=test --generate-hashes --no-annotate \
+	  --custom-compile-command="make lock" --output-file=requirements.lock \
+	  pyproject.toml
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "lopt needs Python >= 3.11: make PYTHON=python3.11 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
