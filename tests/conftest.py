@@ -1,0 +1,10 @@
+"""Settings of every test: strict shapes, and programs compiled once."""
+
+import os
+from pathlib import Path
+
+# Read by JAX on import; a broadcast that adds an axis must be written out.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+_CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
