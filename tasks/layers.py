@@ -26,7 +26,7 @@ class Dense(nn.Module):
         """Returns x W + b."""
         init = initializers.normal(x.shape[-1] ** -0.5, dtype=_default_float())
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        return x @ kernel + self.param("bias", _zeros, (self.features,))
+        return _add_bias(self, x @ kernel)
 
 
 class Readout(nn.Module):
@@ -61,8 +61,15 @@ class Readout(nn.Module):
         std = (self.base_fan_in if mup else fan_in) ** -0.5
         init = _zeros if self.zero else initializers.normal(std, _default_float())
         kernel = self.param("kernel", init, (fan_in, self.features))
-        bias = self.param("bias", _zeros, (self.features,))
-        return (x @ kernel) * (self.base_fan_in / fan_in if mup else 1.0) + bias
+        return _add_bias(
+            self, (x @ kernel) * (self.base_fan_in / fan_in if mup else 1.0)
+        )
+
+
+def _add_bias(layer: nn.Module, y: Float[Array, "*n features"]) -> jax.Array:
+    """Returns y with the layer's bias, which starts at zero, added."""
+    bias = layer.param("bias", _zeros, (layer.features,))
+    return y + jnp.broadcast_to(bias, y.shape)
 
 
 def _default_float() -> jnp.dtype:

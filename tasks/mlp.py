@@ -6,6 +6,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -154,7 +155,7 @@ def network(
         width=width,
         base_width=base_width,
         depth=depth,
-        classes=int(arrays["train"]["label"].max()) + 1,
+        classes=1 + int(np.max(arrays["train"]["label"])),
         moments=data.moments(arrays),
         image_shape=arrays["train"]["image"].shape[1:],
         activations=tuple(known("activation", a, ACTIVATIONS) for a in activations),

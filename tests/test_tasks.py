@@ -1,0 +1,200 @@
+"""What every task family keeps to, and the quadratic against closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tasks import suites
+from tasks.base import SPLITS, fixed, log_uniform, normaliser
+
+MLP = dict(
+    dataset="digits",
+    width=16,
+    base_width=8,
+    depth=2,
+    batch_size=32,
+    activations=("relu", "tanh", "gelu"),
+    init_scale=(0.5, 2.0),
+)
+QUADRATIC = dict(dimension=6, condition=(1.0, 100.0), noise=(0.0, 0.1))
+ARGS = dict(mlp=MLP, quadratic=QUADRATIC)
+every_family = pytest.mark.parametrize("name", suites.FAMILIES)
+
+
+def key(seed):
+    return jax.random.key(seed)
+
+
+def start(family, seed):
+    task = family.task(family.sample(key(seed)))
+    return task, task.init(key(seed + 1))
+
+
+def loss_at_init(family, data, draw_key, split="train"):
+    task = family.task(family.sample(draw_key))
+    batch = task.batch(data, draw_key, split)
+    loss, _ = task.loss(task.init(draw_key), draw_key, batch)
+    return task.normalise(loss)
+
+
+@every_family
+def test_shapes_are_those_of_initial_parameters(name):
+    family = suites.build(name, **ARGS[name])
+    _, params = start(family, 0)
+    assert jax.tree.structure(params) == jax.tree.structure(family.shapes)
+    for leaf, shape in zip(*map(jax.tree.leaves, (params, family.shapes)), strict=True):
+        assert (leaf.shape, leaf.dtype) == (shape.shape, shape.dtype)
+        assert not leaf.weak_type
+
+
+@every_family
+def test_draws_share_one_compiled_program(name):
+    family = suites.build(name, **ARGS[name])
+    run = jax.jit(lambda data, k: loss_at_init(family, data, k))
+    values = [float(run(family.data, key(seed))) for seed in range(4)]
+    assert run._cache_size() == 1
+    assert len(set(values)) == 4
+
+
+@every_family
+def test_meta_loss_at_init_is_near_one(name):
+    family = suites.build(name, **ARGS[name])
+    run = jax.jit(jax.vmap(lambda k: loss_at_init(family, family.data, k)))
+    values = run(jax.random.split(key(0), 50))
+    assert 0.9 < values.mean() < 1.2
+    assert values.max() < 4
+
+
+@every_family
+def test_the_same_keys_give_the_same_numbers(name):
+    one, two = (suites.build(name, **ARGS[name]) for _ in range(2))
+    values = [loss_at_init(family, family.data, key(7)) for family in (one, two)]
+    assert values[0] == values[1]
+
+
+@every_family
+def test_gradient_equals_finite_differences_in_float64(name):
+    with jax.enable_x64():
+        family = suites.build(name, **(ARGS[name] | smooth(name)))
+        task, params = start(family, 3)
+        batch = task.batch(family.data, key(4), "train")
+        value = jax.jit(lambda p: task.loss(p, key(5), batch)[0])
+        flat, unravel = jax.flatten_util.ravel_pytree(params)
+        assert flat.dtype == jnp.float64
+        direction = jax.random.normal(key(6), flat.shape) / flat.size**0.5
+        slope = jax.grad(lambda p: value(unravel(p)))(flat) @ direction
+        ends = [value(unravel(flat + h * direction)) for h in (1e-5, -1e-5)]
+        np.testing.assert_allclose((ends[0] - ends[1]) / 2e-5, slope, rtol=1e-8)
+
+
+def smooth(name):
+    return dict(activations=("tanh",)) if name == "mlp" else {}
+
+
+@every_family
+def test_loss_differentiates_in_reverse_through_a_vmapped_scan(name):
+    family = suites.build(name, **ARGS[name])
+
+    def run(rate, k, data):
+        task = family.task(family.sample(k))
+
+        def value(params, step_key):
+            return task.loss(params, k, task.batch(data, step_key, "train"))[0]
+
+        def step(params, step_key):
+            grads = jax.grad(value)(params, step_key)
+            return jax.tree.map(lambda p, g: p - rate * g, params, grads), ()
+
+        params, _ = jax.lax.scan(step, task.init(k), jax.random.split(k, 5))
+        return value(params, k)
+
+    keys = jax.random.split(key(0), 3)
+    slopes = jax.vmap(jax.grad(run), (None, 0, None))(1e-2, keys, family.data)
+    assert (slopes < 0).all()
+
+
+def test_unknown_family_lists_the_known_and_the_nearest():
+    with pytest.raises(ValueError, match="known: mlp, quadratic. Did you mean 'mlp'"):
+        suites.build("mlpp")
+
+
+def test_lists_from_json_stand_for_tuples():
+    listed = suites.build("quadratic", dimension=3, condition=[2, 2], noise=[0, 0])
+    assert float(listed.sample(key(0))["eigenvalues"][0]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [dict(condition=(0.5, 2)), dict(condition=(9, 3)), dict(noise=(2, 1))],
+)
+def test_quadratic_refuses_empty_ranges(wrong):
+    with pytest.raises(ValueError, match="low <= high"):
+        suites.build("quadratic", **(QUADRATIC | wrong))
+
+
+def test_quadratic_equals_its_closed_form():
+    with jax.enable_x64():
+        family = suites.build("quadratic", **QUADRATIC)
+        draw = family.sample(key(0))
+        task = family.task(draw)
+        batch = task.batch((), key(1), "train")
+        x = np.arange(6.0)
+        basis, minimum, shift = map(
+            np.asarray, (draw["basis"], draw["minimum"], batch["shift"])
+        )
+        hessian = basis @ np.diag(draw["eigenvalues"]) @ basis.T
+        distance = x - minimum - shift
+        loss, grad = jax.value_and_grad(lambda x: task.loss({"x": x}, None, batch)[0])(
+            x
+        )
+        np.testing.assert_allclose(loss, distance @ hessian @ distance / 2, rtol=1e-12)
+        np.testing.assert_allclose(grad, hessian @ distance, rtol=1e-10)
+
+
+def test_quadratic_samples_condition_and_noise_within_bounds():
+    family = suites.build("quadratic", **QUADRATIC)
+    draws = jax.vmap(family.sample)(jax.random.split(key(0), 2000))
+    condition = draws["eigenvalues"][:, -1] / draws["eigenvalues"][:, 0]
+    assert 1 <= condition.min() < 1.1 and 90 < condition.max() <= 100.001
+    # Log-uniform on [1, 100]: the median is 10.
+    np.testing.assert_allclose(np.median(condition), 10, rtol=0.2)
+    assert 0 <= draws["noise"].min() < 0.001 and 0.099 < draws["noise"].max() <= 0.1
+
+
+def test_quadratic_without_noise_starts_at_meta_loss_one():
+    family = suites.build("quadratic", **(QUADRATIC | dict(noise=(0, 0))))
+    for seed in range(3):
+        assert loss_at_init(family, (), key(seed)) == pytest.approx(1, abs=1e-6)
+
+
+def test_batches_of_a_split_come_from_that_split():
+    family = suites.build("mlp", **(MLP | dict(batch_size=2000)))
+    task, _ = start(family, 0)
+    for split in SPLITS:
+        batch = task.batch(family.data, key(1), split)
+        assert batch["image"].shape == (2000, 8, 8, 1)
+        stored = {bytes(image) for image in np.asarray(family.data[split]["image"])}
+        drawn = {bytes(image) for image in np.asarray(batch["image"])}
+        assert drawn <= stored
+        # With replacement 2,000 draws of n leave n exp(-2000/n) unseen.
+        unseen = len(stored) * np.exp(-2000 / len(stored))
+        assert abs(len(stored) - len(drawn) - unseen) < 50
+
+
+def test_fixed_family_has_one_draw():
+    task, params = start(suites.build("quadratic", **QUADRATIC), 0)
+    family = fixed(task, name="one", data=(), base_shapes=params)
+    assert family.sample(key(0)) == family.sample(key(1))
+    assert family.task(()) is task
+
+
+def test_normaliser_clips_finite_losses_and_keeps_others():
+    normalise = normaliser(2.0)
+    losses = jnp.array([-1.0, 1.0, 7.0, 1e30])
+    np.testing.assert_array_equal(normalise(losses), [0, 0.5, 3.5, 4])
+    assert not np.isfinite(normalise(jnp.array([jnp.nan, jnp.inf]))).any()
+
+
+def test_log_uniform_is_exact_when_bounds_meet():
+    assert log_uniform(key(0), 0.1, 0.1) == np.float32(0.1)

@@ -1,0 +1,145 @@
+"""The mlp family: draws, initial scale, activations and its network by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tasks import data, mlp, suites
+
+NETWORK = dict(dataset="digits", width=48, base_width=16, depth=3)
+MANY = dict(activations=("relu", "tanh", "gelu"))
+TRAINING = dict(batch_size=64, init_scale=(0.5, 2.0))
+FUNCTIONS = [jax.nn.relu, np.tanh, jax.nn.gelu]
+
+
+@pytest.fixture(scope="module")
+def family():
+    return mlp.mlp(**NETWORK, **MANY, **TRAINING)
+
+
+def draw(activation, scale=1.0):
+    return {"activation": jnp.int32(activation), "init_scale": jnp.float32(scale)}
+
+
+def by_hand(params, images, function):
+    """Returns the pre-activations and logits of the network written out."""
+    mean, std = data.moments(data.load("digits"))
+    x = (np.asarray(images, np.float32).reshape(len(images), -1) - mean) / std
+    outputs = {}
+    for name in ("hidden0", "hidden1", "hidden2"):
+        outputs[name] = x @ params[name]["kernel"] + params[name]["bias"][None]
+        x = function(outputs[name])
+    product = x @ params["readout"]["kernel"]
+    return outputs | {"readout": product * (16 / 48) + params["readout"]["bias"][None]}
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_every_layer_equals_the_network_by_hand(family, index):
+    params = family.task(draw(index)).init(jax.random.key(0))
+    params = jax.tree.map(lambda p: p + 0.1, params)  # so that biases count
+    images = family.data["test"]["image"][:5]
+    net = mlp.network(**NETWORK, **MANY)
+    actual = mlp.activations(net, params, draw(index), images)
+    expected = by_hand(params, images, FUNCTIONS[index])
+    assert list(actual) == list(expected)
+    for name in expected:
+        np.testing.assert_allclose(actual[name], expected[name], rtol=2e-4, atol=2e-4)
+
+
+def test_logits_of_the_loss_are_those_of_the_readout(family):
+    task = family.task(draw(1))
+    params = task.init(jax.random.key(0))
+    batch = task.batch(family.data, jax.random.key(1), "train")
+    loss, aux = task.loss(params, None, batch)
+    expected = by_hand(params, batch["image"], np.tanh)["readout"]
+    np.testing.assert_allclose(aux["logits"], expected, rtol=1e-4, atol=1e-4)
+    shares = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
+    picked = shares[np.arange(64), np.asarray(batch["label"])]
+    np.testing.assert_allclose(loss, -np.log(picked).mean(), rtol=1e-4)
+
+
+def test_loss_at_init_is_near_log_ten(family):
+    def loss(key):
+        task = family.task(draw(0))
+        batch = task.batch(family.data, key, "train")
+        return task.loss(task.init(key), None, batch)[0]
+
+    losses = jax.vmap(loss)(jax.random.split(jax.random.key(0), 20))
+    assert abs(losses.mean() - np.log(10)) < 0.1
+
+
+def test_zero_readout_starts_at_log_ten_exactly():
+    family = mlp.mlp(**NETWORK, **MANY, **TRAINING, zero_readout=True)
+    task = family.task(draw(0))
+    batch = task.batch(family.data, jax.random.key(1), "train")
+    loss, _ = task.loss(task.init(jax.random.key(0)), None, batch)
+    np.testing.assert_allclose(loss, np.log(10), rtol=1e-6)
+
+
+def test_one_program_holds_every_activation_and_scale(family):
+    run = jax.jit(lambda d: family.task(d).init(jax.random.key(0)))
+    activated = jax.jit(
+        lambda d, p: family.task(d).loss(
+            p, None, family.task(d).batch(family.data, jax.random.key(1), "train")
+        )[0]
+    )
+    params = run(draw(0))
+    losses = [float(activated(draw(index), params)) for index in range(3)]
+    assert len(set(losses)) == 3
+    ratio = run(draw(0, 2.0))["hidden1"]["kernel"] / params["hidden1"]["kernel"]
+    np.testing.assert_allclose(ratio, 2.0, rtol=1e-6)
+    assert run._cache_size() == activated._cache_size() == 1
+
+
+def test_draws_cover_activations_and_scales(family):
+    draws = jax.vmap(family.sample)(jax.random.split(jax.random.key(0), 900))
+    counts = np.bincount(draws["activation"], minlength=3)
+    assert counts.min() > 240
+    scale = draws["init_scale"]
+    assert 0.5 <= scale.min() < 0.51 and 1.98 < scale.max() <= 2.0
+    np.testing.assert_allclose(np.median(scale), 1.0, rtol=0.1)  # log-uniform
+
+
+def test_initial_scale_leaves_readout_and_biases(family):
+    one, two = (
+        family.task(draw(0, scale)).init(jax.random.key(0)) for scale in (1.0, 0.5)
+    )
+    np.testing.assert_array_equal(one["readout"]["kernel"], two["readout"]["kernel"])
+    assert all((leaf["bias"] == 0).all() for leaf in two.values())
+
+
+def test_a_single_activation_and_scale_make_a_fixed_task():
+    family = mlp.mlp(
+        **NETWORK, activations=("tanh",), batch_size=8, init_scale=(1.0, 1.0)
+    )
+    draws = jax.vmap(family.sample)(jax.random.split(jax.random.key(0), 9))
+    assert (draws["activation"] == 0).all() and (draws["init_scale"] == 1).all()
+
+
+def test_base_shapes_differ_in_width_alone(family):
+    shapes = jax.tree.map(
+        lambda a, b: (a.shape, b.shape), family.shapes, family.base_shapes
+    )
+    assert shapes["hidden0"]["kernel"] == ((64, 48), (64, 16))
+    assert shapes["hidden1"]["kernel"] == ((48, 48), (16, 16))
+    assert shapes["readout"]["kernel"] == ((48, 10), (16, 10))
+    assert shapes["readout"]["bias"] == ((10,), (10,))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(activations=("rleu",)), "Did you mean 'relu'"),
+        (dict(activations=()), "activations is empty"),
+        (dict(parametrization="mupp"), "Did you mean 'mup'"),
+        (dict(depth=0), "depth"),
+        (dict(init_scale=(2.0, 1.0)), "low <= high"),
+        (dict(init_scale=(0.0, 1.0)), "0 < low"),
+        (dict(dataset="digit"), "Near matches: digits"),
+    ],
+)
+def test_wrong_settings_are_errors_that_say_what_is_known(wrong, message):
+    settings = {**NETWORK, **MANY, **TRAINING, **wrong}
+    with pytest.raises((ValueError, data.DatasetNotFound), match=message):
+        suites.build("mlp", **settings)
