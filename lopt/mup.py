@@ -190,4 +190,7 @@ def _named(tree: Any) -> dict[str, Any]:
 
 
 def _name(path: Any) -> str:
+    """Returns "a/b" for a path; Flax NNX wraps leaves while it initialises only."""
+    if path and path[-1] == jax.tree_util.GetAttrKey("value"):
+        path = path[:-1]
     return jax.tree_util.keystr(path, simple=True, separator="/")
