@@ -1,0 +1,324 @@
+"""Released rules: weights and a card, saved, verified, and loaded into Optax.
+
+An artifact is a directory of `theta.safetensors` and `card.json`. Nothing in it is
+code, and nothing here needs a network.
+"""
+
+import hashlib
+import importlib.resources
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import safetensors
+import safetensors.numpy
+
+from lopt import mup as widths
+from lopt import rules, schedules
+from lopt.types import LearnedOptimizer, Theta
+
+SCHEMA = 1
+WEIGHTS = "theta.safetensors"
+CARD = "card.json"
+
+# What every card says of its rule's training, null where it is not known.
+FIELDS = (
+    "trained_widths",  # least and greatest ratio to the base width
+    "trained_horizon",  # least and greatest number of inner steps
+    "families",
+    "schedule",  # dict(name, peak), or null for rules that set their own step size
+    "estimator",
+    "meta_steps",
+    "inner_steps",
+    "seconds",
+    "hardware",
+    "code_revision",
+    "licence",
+    "evaluation",
+)
+
+# What the golden updates are the answer to: few numbers, three ranks.
+GOLDEN_INPUT = {
+    "num_steps": 10,
+    "params": {"m": [[0.5, -0.3, 1.2], [-0.8, 0.1, 0.4]], "v": [1.0, -2.0], "s": 0.7},
+    "grads": [
+        {"m": [[0.1, -0.2, 0.3], [0.05, 0.0, -0.4]], "v": [0.6, -0.1], "s": 0.2},
+        {"m": [[0.2, 0.1, -0.1], [0.3, -0.5, 0.2]], "v": [-0.3, 0.2], "s": 0.1},
+    ],
+}
+
+
+class Artifact(NamedTuple):
+    """What an artifact holds: `rule.bind(theta)` is the optimizer."""
+
+    theta: Theta
+    rule: LearnedOptimizer
+    card: dict[str, Any]
+
+
+def save(
+    directory: str | os.PathLike,
+    *,
+    rule: str,
+    rule_args: dict[str, Any],
+    theta: Theta,
+    card: dict[str, Any],
+) -> None:
+    """Writes an artifact: whole, or not at all.
+
+    Args:
+      directory: created, or replaced if it holds an artifact.
+      rule: name in `RULES`.
+      rule_args: JSON values, the rule's arguments.
+      theta: as `rule.init` makes it.
+      card: JSON values for `FIELDS`, and others that are worth recording.
+
+    Raises:
+      ValueError: if theta's shapes are not the rule's, or `card` is not JSON.
+      FileExistsError: if the directory holds anything else.
+    """
+    directory = Path(directory)
+    built = rules.build(rule, **rule_args)
+    arrays = {name: np.asarray(x) for name, x in _named(theta)}
+    weights = safetensors.numpy.save(arrays)
+    outputs = _outputs(built, _shaped_like(built, arrays, directory), GOLDEN_INPUT)
+    text = json.dumps(
+        dict.fromkeys(FIELDS)
+        | card
+        | {
+            "schema": SCHEMA,
+            "rule": {"name": rule, "args": rule_args},
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "golden": GOLDEN_INPUT | {"updates": outputs},
+        },
+        indent=1,
+        allow_nan=False,
+    )
+    _replace(directory, {WEIGHTS: weights, CARD: (text + "\n").encode()})
+
+
+def read(name_or_path: str | os.PathLike) -> Artifact:
+    """Returns a released artifact, or one at a path, with its files verified.
+
+    Raises:
+      ValueError: if there is no such artifact, listing the released ones; or naming
+        the file and the check that it failed.
+    """
+    place = _find(name_or_path)
+    card = _card(place / CARD)
+    weights = _bytes(place / WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != card["sha256"]:
+        raise _failed(place / WEIGHTS, "its SHA-256 is not the card's")
+    try:
+        rule = rules.build(card["rule"]["name"], **card["rule"]["args"])
+    except (TypeError, ValueError) as error:
+        raise _failed(place / CARD, f"no such rule: {error}") from error
+    try:
+        arrays = safetensors.numpy.load(weights)
+    except safetensors.SafetensorError as error:
+        raise _failed(place / WEIGHTS, str(error)) from error
+    return Artifact(_shaped_like(rule, arrays, place / WEIGHTS), rule, card)
+
+
+def verify(name_or_path: str | os.PathLike, *, tolerance: float = 1e-4) -> float:
+    """Returns how far the rule is, on this machine, from what it did when saved.
+
+    It repeats the updates that the card records. The difference is relative to
+    the largest of them; float32 rounding gives about 1e-7.
+
+    Raises:
+      ValueError: as `read`, or if the difference exceeds `tolerance`.
+    """
+    artifact = read(name_or_path)
+    golden = artifact.card["golden"]
+    updates = _outputs(artifact.rule, artifact.theta, golden), golden["updates"]
+    now, then = (np.array(jax.tree.leaves(x)) for x in updates)
+    difference = float(np.max(np.abs(now - then)) / np.max(np.abs(then)))
+    if not difference <= tolerance:
+        where = _find(name_or_path) / CARD
+        raise _failed(where, f"golden output: relative difference {difference:.1e}")
+    return difference
+
+
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    num_steps: Any = None,
+    mup: widths.Info | None = None,
+    learning_rate: float | optax.Schedule | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns a released rule, or one at a path, as an Optax optimizer.
+
+    Its updates descend: add them to the parameters, and do not scale them by a
+    negative learning rate.
+
+    Args:
+      name_or_path: a name of `released()`; anything else is a directory.
+      num_steps: updates you will do; needed by rules whose time or schedule is relative
+        to it.
+      mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
+      learning_rate: multiplies updates; a positive number, or an Optax schedule of
+        step counts. By default the schedule that the rule was trained under.
+
+    Raises:
+      ValueError: as `read`, or if `num_steps` is needed and missing.
+
+    Warns:
+      UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
+    """
+    theta, rule, card = read(name_or_path)
+    if isinstance(num_steps, int):  # a traced number cannot be compared
+        _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
+    stages = [rule.bind(theta, num_steps=num_steps)]
+    if mup is not None:
+        _warn_outside(card, "mup", "trained_widths", widths.width_ratios(mup))
+        stages.append(widths.scale_updates(mup))
+    rate = _trained_rate(card, num_steps) if learning_rate is None else learning_rate
+    if rate is not None:
+        rate = rate if callable(rate) else optax.constant_schedule(rate)
+        stages.append(optax.scale_by_schedule(rate))
+    return optax.chain(*stages)
+
+
+def released() -> tuple[str, ...]:
+    """Returns the names of the artifacts that came with this package."""
+    places = _shelf().iterdir() if _shelf().is_dir() else ()
+    return tuple(sorted(x.name for x in places if (x / CARD).is_file()))
+
+
+def _shelf() -> Any:
+    """Returns the directory of released artifacts: package data, or the checkout's."""
+    package = importlib.resources.files("lopt")
+    shelf = package / "checkpoints"
+    return shelf if shelf.is_dir() else Path(str(package)).parent / "checkpoints"
+
+
+def _find(name_or_path: str | os.PathLike) -> Any:
+    """Returns the directory of an artifact."""
+    if name_or_path in released():
+        return _shelf() / name_or_path
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    raise ValueError(
+        f"no artifact {str(name_or_path)!r}: neither a directory nor released; "
+        f"released: {', '.join(released()) or 'none'}."
+    )
+
+
+def _bytes(file: Any) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise _failed(file, f"cannot be read ({error})") from error
+
+
+def _card(file: Any) -> dict[str, Any]:
+    """Returns the card in a file, of this schema and with the keys that we need."""
+    try:
+        card = json.loads(_bytes(file))
+        schema = card["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _failed(file, f"not JSON with a schema version ({error!r})") from error
+    if schema != SCHEMA:
+        raise _failed(file, f"its schema is {schema}, this version reads {SCHEMA}")
+    missing = {"rule", "sha256", "golden", *FIELDS} - set(card)
+    if missing:
+        raise _failed(file, f"lacks {', '.join(sorted(missing))}")
+    return card
+
+
+def _failed(file: Any, check: str) -> ValueError:
+    return ValueError(f"{file}: {check}.")
+
+
+def _shaped_like(
+    rule: LearnedOptimizer, arrays: dict[str, np.ndarray], file: Any
+) -> Theta:
+    """Returns the arrays, by path, as the tree that the rule's `init` makes."""
+    template = jax.eval_shape(rule.init, jax.random.key(0))
+    expected = {name: x.shape for name, x in _named(template)}
+    found = {name: x.shape for name, x in arrays.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise _failed(
+                file,
+                f"{name!r} has shape {found.get(name)}, "
+                f"the rule's is {expected.get(name)}",
+            )
+    leaves = [jnp.asarray(arrays[name]) for name in expected]
+    return jax.tree.structure(template).unflatten(leaves)
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), x)
+        for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def _outputs(rule: LearnedOptimizer, theta: Theta, golden: dict[str, Any]) -> list[Any]:
+    """Returns the updates of a few steps on the input of `golden`, as JSON values."""
+    tx = rule.bind(theta, num_steps=golden["num_steps"])
+    arrays = lambda leaves: {k: jnp.float32(x) for k, x in leaves.items()}  # noqa: E731
+    params = arrays(golden["params"])
+    state, update, outputs = tx.init(params), jax.jit(tx.update), []
+    with jax.default_matmul_precision("highest"):
+        for grads in golden["grads"]:
+            updates, state = update(arrays(grads), state, params)
+            params = optax.apply_updates(params, updates)
+            outputs.append({k: np.asarray(x).tolist() for k, x in updates.items()})
+    return outputs
+
+
+def _replace(directory: Path, files: dict[str, bytes]) -> None:
+    """Makes a directory of exactly `files`, in one rename."""
+    foreign = {x.name for x in directory.iterdir()} if directory.exists() else set()
+    if foreign - set(files):
+        raise FileExistsError(f"{directory} holds other files than an artifact's.")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{directory.name}.", dir=directory.parent
+    ) as temporary:
+        new, old = Path(temporary, "new"), Path(temporary, "old")
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        if directory.exists():
+            directory.rename(old)
+        new.rename(directory)
+
+
+def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None:
+    """Returns the schedule of the card over `num_steps`, or None."""
+    if card["schedule"] is None:
+        return None
+    if num_steps is None:
+        raise ValueError(
+            "this rule was trained under a schedule: pass num_steps, the number of "
+            "updates you will do, or a learning_rate of your own."
+        )
+    schedule = schedules.SCHEDULES[card["schedule"]["name"]]
+    return schedule(card["schedule"]["peak"], num_steps)
+
+
+def _warn_outside(
+    card: dict[str, Any], argument: str, field: str, values: tuple[float, ...]
+) -> None:
+    """Warns if a value is outside the card's [low, high]."""
+    if card[field] is None or any(isinstance(x, jax.core.Tracer) for x in values):
+        return
+    low, high = card[field]
+    if min(values) < low or max(values) > high:
+        warnings.warn(
+            f"{argument} is {' to '.join(str(x) for x in sorted({*values}))}, but the "
+            f"rule's {field} are {low} to {high}: it may do badly.",
+            stacklevel=3,
+        )
