@@ -1,0 +1,113 @@
+"""Hand-designed optimizers, and the hyperparameters of each that are worth tuning."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+from lopt import mup, schedules
+
+
+class Baseline(NamedTuple):
+    """A hand-designed optimizer and what to tune of it.
+
+    Attributes:
+      build: `build(*, num_steps, info=None, **hyperparameters)` -> an
+        `optax.GradientTransformationExtraArgs`. `num_steps`, the updates of the run,
+        and numeric hyperparameters may be traced; `schedule` is a name or index of
+        `SCHEDULES`; `info` is from `mup.infer`, and only muP optimizers use it.
+      space: values to try of each hyperparameter, their product being the budget.
+      like: the row of muP's table that its updates obey, "adam" or "sgd".
+    """
+
+    build: Callable[..., optax.GradientTransformationExtraArgs]
+    space: dict[str, tuple[Any, ...]]
+    like: str
+
+
+def sgdm(
+    *,
+    num_steps: Any,
+    info: mup.Info | None = None,
+    learning_rate: Any,
+    schedule: Any = "constant",
+    momentum: Any = 0.9,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns SGD with heavy-ball momentum: m <- momentum m + g, step -rate m."""
+    del info
+    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
+    return optax.with_extra_args_support(optax.sgd(rate, momentum=momentum))
+
+
+def adam(
+    *,
+    num_steps: Any,
+    info: mup.Info | None = None,
+    learning_rate: Any,
+    schedule: Any = "constant",
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns Adam (arXiv:1412.6980)."""
+    del info
+    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
+    return optax.with_extra_args_support(optax.adam(rate, b1=b1, b2=b2, eps=eps))
+
+
+def adamw(
+    *,
+    num_steps: Any,
+    info: mup.Info | None = None,
+    learning_rate: Any,
+    schedule: Any = "constant",
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    weight_decay: Any = 1e-2,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns Adam with decoupled weight decay of every leaf (arXiv:1711.05101)."""
+    del info
+    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
+    tx = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+    return optax.with_extra_args_support(tx)
+
+
+def muadam(
+    *,
+    num_steps: Any,
+    info: mup.Info | None = None,
+    learning_rate: Any,
+    schedule: Any = "constant",
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns Adam under muP (arXiv:2203.03466): its rate is that of the base width.
+
+    Raises:
+      ValueError: without `info`.
+    """
+    if info is None:
+        raise ValueError("muadam needs info=mup.infer(shapes, base_shapes).")
+    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
+    return optax.chain(
+        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        mup.scale_updates(info, like="adam"),
+        optax.scale_by_learning_rate(rate),
+    )
+
+
+# Wide enough that small networks have their optimum inside.
+SGD_RATES = tuple(10 ** (k / 3) for k in range(-9, 4))  # 1e-3 to 10, 3 a decade
+ADAM_RATES = tuple(10 ** (k / 4) for k in range(-16, -3))  # 1e-4 to .1, 4 a decade
+EVERY = tuple(schedules.SCHEDULES)
+
+BASELINES = {
+    "sgdm": Baseline(sgdm, {"schedule": EVERY, "learning_rate": SGD_RATES}, "sgd"),
+    "adam": Baseline(adam, {"schedule": EVERY, "learning_rate": ADAM_RATES}, "adam"),
+    "adamw": Baseline(adamw, {"schedule": EVERY, "learning_rate": ADAM_RATES}, "adam"),
+    "muadam": Baseline(
+        muadam, {"schedule": EVERY, "learning_rate": ADAM_RATES}, "adam"
+    ),
+}
