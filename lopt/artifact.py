@@ -298,15 +298,15 @@ def _replace(directory: Path, files: dict[str, bytes]) -> None:
 
 def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None:
     """Returns the schedule of the card over `num_steps`, or None."""
-    if card["schedule"] is None:
+    schedule = card["schedule"]
+    if schedule is None:
         return None
-    if num_steps is None:
+    if num_steps is None and schedule["name"] != "constant":
         raise ValueError(
             "this rule was trained under a schedule: pass num_steps, the number of "
             "updates you will do, or a learning_rate of your own."
         )
-    schedule = schedules.SCHEDULES[card["schedule"]["name"]]
-    return schedule(card["schedule"]["peak"], num_steps)
+    return schedules.build(schedule["name"], peak=schedule["peak"], num_steps=num_steps)
 
 
 def _warn_outside(

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from lopt import mup, schedules
@@ -36,7 +38,7 @@ def sgdm(
     """Returns SGD with heavy-ball momentum: m <- momentum m + g, step -rate m."""
     del info
     rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
-    return optax.with_extra_args_support(optax.sgd(rate, momentum=momentum))
+    return _wide(optax.sgd(rate, momentum=momentum))
 
 
 def adam(
@@ -52,7 +54,7 @@ def adam(
     """Returns Adam (arXiv:1412.6980)."""
     del info
     rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
-    return optax.with_extra_args_support(optax.adam(rate, b1=b1, b2=b2, eps=eps))
+    return _wide(optax.adam(rate, b1=b1, b2=b2, eps=eps))
 
 
 def adamw(
@@ -70,7 +72,7 @@ def adamw(
     del info
     rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
     tx = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
-    return optax.with_extra_args_support(tx)
+    return _wide(tx)
 
 
 def muadam(
@@ -91,11 +93,29 @@ def muadam(
     if info is None:
         raise ValueError("muadam needs info=mup.infer(shapes, base_shapes).")
     rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
-    return optax.chain(
+    tx = optax.chain(
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
         mup.scale_updates(info, like="adam"),
         optax.scale_by_learning_rate(rate),
     )
+    return _wide(tx)
+
+
+def _wide(
+    tx: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns `tx` with its state in float32 or wider, and updates as gradients are."""
+    tx = optax.with_extra_args_support(tx)
+
+    def widen(tree: Any) -> Any:
+        wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))  # noqa: E731
+        return jax.tree.map(wide, tree)
+
+    def update(grads, state, params=None, **extra):
+        updates, state = tx.update(widen(grads), state, widen(params), **extra)
+        return jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads), state
+
+    return optax.GradientTransformationExtraArgs(lambda p: tx.init(widen(p)), update)
 
 
 # Wide enough that small networks have their optimum inside.
