@@ -1,0 +1,267 @@
+"""Loss curves of one optimizer on one family, all seeds and hyperparameters at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Bool, Float, Int
+
+from lopt.schedules import SCHEDULES
+from tasks.base import Data, Draw, Params, Task, TaskFamily
+
+VALID = "inner_valid"
+# Batches that make a validation loss where the task cannot take a whole split.
+VALID_BATCHES = 16
+
+
+class Curves(NamedTuple):
+    """Losses of runs; h hyperparameters, s seeds, t steps, v looks at validation.
+
+    What is not finite stays so: `finite` names the runs that did not diverge.
+
+    Attributes:
+      train: [h, s, t], L_t: the loss after update t = 1..T on the next training batch.
+      valid: [h, s, v], the mean loss over the `inner_valid` split.
+      accuracy: [h, s, v], share of that split classified right; NaN without logits.
+      valid_steps: [v], updates done at each look, from 0 to T.
+    """
+
+    train: Float[np.ndarray, "h s t"]
+    valid: Float[np.ndarray, "h s v"]
+    accuracy: Float[np.ndarray, "h s v"]
+    valid_steps: Int[np.ndarray, " v"]
+
+    @property
+    def finite(self) -> Bool[np.ndarray, "h s"]:
+        """[h, s], whether every loss of a run is finite."""
+        return np.isfinite(self.train).all(-1) & np.isfinite(self.valid).all(-1)
+
+
+class Track(NamedTuple):
+    """Compiled functions of a family, which all optimizers share; see `track`."""
+
+    family: TaskFamily
+    valid_every: int
+    start: Callable[..., Any]  # (seeds) -> draws, keys and params of s runs
+    batches: Callable[..., Any]  # (draws, keys, data, step) -> batches and loss keys
+    look: Callable[..., Any]  # (params, draws, keys, data, batches) -> losses
+
+
+class Runner(NamedTuple):
+    """Compiled functions of an optimizer on a track; see `runner`."""
+
+    track: Track
+    init: Callable[..., Any]  # (hyperparameters, num_steps, params) -> states
+    advance: Callable[..., Any]  # (state, hyperparameters, num_steps, ...) -> the next
+
+
+def track(family: TaskFamily, *, valid_every: int) -> Track:
+    """Returns what optimizers on one family share: starts, batches and validation.
+
+    Runs of equal seeds start from the same parameters and see the same batches,
+    whatever the optimizer, so that their losses can be compared in pairs. Batches
+    are drawn for `valid_every` steps at once, which bounds memory.
+    """
+
+    def start(seed: jax.Array) -> tuple[Draw, dict[str, jax.Array], Params]:
+        draw_key, init_key, *keys = jax.random.split(jax.random.key(seed), 4)
+        draw = family.sample(draw_key)
+        keys = dict(zip(("train", "valid"), keys, strict=True))
+        return draw, keys, family.task(draw).init(init_key)
+
+    def batches(draw: Draw, keys: Any, data: Data, step: jax.Array) -> Any:
+        def one(now: jax.Array) -> Any:
+            data_key, loss_key = jax.random.split(
+                jax.random.fold_in(keys["train"], now)
+            )
+            return family.task(draw).batch(data, data_key, "train"), loss_key
+
+        return jax.vmap(one)(step + jnp.arange(valid_every + 1))
+
+    def look(params: Params, draw: Draw, keys: Any, data: Data, now: Any) -> Any:
+        task, (batch, loss_key) = family.task(draw), now
+        train, _ = task.loss(params, loss_key, batch)
+        return train, *_validate(task, params, keys["valid"], data)
+
+    looks = jax.vmap(look, in_axes=(0, 0, 0, None, 0))
+    return Track(
+        family=family,
+        valid_every=valid_every,
+        start=jax.jit(jax.vmap(start)),
+        batches=jax.jit(jax.vmap(batches, in_axes=(0, 0, None, None))),
+        look=jax.jit(jax.vmap(looks, in_axes=(0, None, None, None, None))),
+    )
+
+
+def runner(
+    track: Track, tx_factory: Callable[..., Any], *, traced_length: bool = True
+) -> Runner:
+    """Returns the compiled functions of one optimizer.
+
+    Args:
+      track: shared by the optimizers that are compared.
+      tx_factory: `tx_factory(num_steps=..., **hyperparameters)` -> Optax
+        transformation. Hyperparameters are traced: one program serves all.
+      traced_length: whether `num_steps` is traced too, so that one program serves all
+        lengths. Optax's own schedules need a Python number.
+    """
+
+    def init(hyperparameters, num_steps, params):
+        def one(own, params):
+            return tx_factory(num_steps=num_steps, **own).init(params)
+
+        each = jax.vmap(jax.vmap(one, in_axes=(None, 0)))
+        return params, each(hyperparameters, params)
+
+    def advance(state, hyperparameters, num_steps, draws, batches):
+        def one(state, own, draw, batches):
+            tx = tx_factory(num_steps=num_steps, **own)
+            step = _step(track.family.task(draw), optax.with_extra_args_support(tx))
+            return jax.lax.scan(step, state, jax.tree.map(lambda x: x[:-1], batches))
+
+        seeds = jax.vmap(one, in_axes=(0, None, 0, 0))
+        trials = jax.vmap(seeds, in_axes=(0, 0, None, None))
+        return trials(state, hyperparameters, draws, batches)
+
+    def static(position):
+        return () if traced_length else position
+
+    return Runner(
+        track,
+        jax.jit(init, static_argnums=static(1)),
+        jax.jit(advance, static_argnums=static(2), donate_argnums=0),
+    )
+
+
+def run(
+    runner: Runner,
+    *,
+    num_steps: int,
+    seeds: Sequence[int],
+    hyperparameters: Sequence[Mapping[str, Any]] = ({},),
+) -> Curves:
+    """Returns the curves of every trial of `hyperparameters` on every seed.
+
+    Args:
+      runner: an optimizer on a track.
+      num_steps: T, updates per run, a multiple of the track's `valid_every`.
+      seeds: s of them; a seed names the draw of the task, the start and the batches.
+      hyperparameters: h dicts of the same keys, of numbers or names of schedules.
+
+    Raises:
+      ValueError: if `num_steps` is no multiple of `valid_every`.
+    """
+    track = runner.track
+    _check_length(num_steps, track.valid_every)
+    draws, keys, params = track.start(jnp.asarray(seeds))
+    own = _stack(hyperparameters)
+    params = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (len(hyperparameters), *x.shape)), params
+    )
+    state, data = runner.init(own, num_steps, params), track.family.data
+    steps = np.arange(0, num_steps + 1, track.valid_every)
+    train, looks = [], []
+    for step in steps:
+        batches = track.batches(draws, keys, data, step)
+        first = jax.tree.map(lambda x: x[:, 0], batches)
+        looks.append(track.look(state[0], draws, keys, data, first))
+        if step < num_steps:
+            state, losses = runner.advance(state, own, num_steps, draws, batches)
+            train.append(losses)
+    now, valid, accuracy = (_join(column) for column in zip(*looks, strict=True))
+    # Each stretch has the losses before its updates: together L_0 to L_{T-1}.
+    train = np.concatenate([*map(np.asarray, train), now[..., -1:]], -1)
+    return Curves(train[..., 1:], valid, accuracy, steps)
+
+
+def curves(
+    family: TaskFamily,
+    tx_factory: Callable[..., Any],
+    *,
+    num_steps: int,
+    seeds: Sequence[int],
+    hyperparameters: Sequence[Mapping[str, Any]] = ({},),
+    valid_every: int,
+) -> Curves:
+    """Returns the curves of one optimizer on a family, as `run` on a new `track`."""
+    traced = runner(track(family, valid_every=valid_every), tx_factory)
+    return run(
+        traced, num_steps=num_steps, seeds=seeds, hyperparameters=hyperparameters
+    )
+
+
+def _check_length(num_steps: int, every: int) -> None:
+    if num_steps < 1 or num_steps % every:
+        near = max(every, num_steps - num_steps % every)
+        raise ValueError(
+            f"num_steps must be a multiple of valid_every, got {num_steps=} and "
+            f"valid_every={every}; try num_steps={near}."
+        )
+
+
+def _join(column: Sequence[jax.Array]) -> np.ndarray:
+    """Returns [h, s] arrays as one [h, s, len(column)]."""
+    return np.stack([np.asarray(x) for x in column], -1)
+
+
+def _step(task: Task, tx: optax.GradientTransformationExtraArgs) -> Callable[..., Any]:
+    """Returns the scan body: one update, and the loss before it."""
+
+    def step(state, batch_and_key):
+        (params, opt_state), (batch, key) = state, batch_and_key
+        (value, _), grads = jax.value_and_grad(task.loss, has_aux=True)(
+            params, key, batch
+        )
+        updates, opt_state = tx.update(grads, opt_state, params, value=value)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    return step
+
+
+def _validate(
+    task: Task, params: Params, key: jax.Array, data: Data
+) -> tuple[jax.Array, jax.Array]:
+    """Returns loss and accuracy over the whole split, or over the same few batches."""
+    keys = jax.random.split(key, VALID_BATCHES)
+    shape = jax.eval_shape(lambda: task.batch(data, keys[0], VALID))
+    if isinstance(data, Mapping) and _is_batch_like(data.get(VALID), shape):
+        return _score(task, params, keys[0], data[VALID])
+
+    def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        data_key, loss_key = jax.random.split(key)
+        return _score(task, params, loss_key, task.batch(data, data_key, VALID))
+
+    return jax.tree.map(jnp.mean, jax.vmap(drawn)(keys))
+
+
+def _score(
+    task: Task, params: Params, key: jax.Array, batch: Any
+) -> tuple[jax.Array, jax.Array]:
+    value, aux = task.loss(params, key, batch)
+    if "logits" not in aux or not isinstance(batch, Mapping) or "label" not in batch:
+        return value, jnp.full_like(value, jnp.nan)
+    return value, jnp.mean(jnp.argmax(aux["logits"], -1) == batch["label"])
+
+
+def _is_batch_like(split: Any, batch: Any) -> bool:
+    """Returns whether a split has the leaves of a batch, all but their number."""
+    if jax.tree.structure(split) != jax.tree.structure(batch):
+        return False
+    pairs = zip(jax.tree.leaves(split), jax.tree.leaves(batch), strict=True)
+    return all(a.dtype == b.dtype and a.shape[1:] == b.shape[1:] for a, b in pairs)
+
+
+def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, jax.Array]:
+    """Returns {name: [h]}; names of schedules become indices."""
+    names = list(SCHEDULES)
+
+    def number(value: Any) -> Any:
+        return names.index(value) if isinstance(value, str) else value
+
+    columns = {
+        name: [number(h[name]) for h in hyperparameters] for name in hyperparameters[0]
+    }
+    return {name: jnp.asarray(column) for name, column in columns.items()}

@@ -1,0 +1,189 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from evaluation import curves
+from lopt.baselines import BASELINES
+from tasks.base import Task, TaskFamily
+
+BATCH, STEPS, EVERY, SEEDS = 4, 6, 3, (3, 5)
+TRIALS = [
+    {"learning_rate": 0.1, "schedule": "constant"},
+    {"learning_rate": 0.5, "schedule": "cosine"},
+]
+
+
+@functools.cache
+def family():
+    """Returns linear classifiers, drawn with a scale, of 20 noisy points a split."""
+    x_key, y_key = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(x_key, [2, 20, 3])
+    label = jax.random.randint(y_key, [2, 20], 0, 4)
+    data = {
+        split: {"image": x[i], "label": label[i]}
+        for i, split in enumerate(("train", "inner_valid"))
+    }
+
+    def task(draw):
+        def loss(params, key, batch):
+            noise = 0.1 * jax.random.normal(key, batch["image"].shape)
+            logits = draw * (batch["image"] + noise) @ params["w"]
+            losses = optax.softmax_cross_entropy_with_integer_labels(
+                logits, batch["label"]
+            )
+            return losses.mean(), {"logits": logits}
+
+        def batch(data, key, split):
+            index = jax.random.randint(key, [BATCH], 0, 20)
+            return jax.tree.map(lambda a: a[index], data[split])
+
+        def init(key):
+            return {"w": jax.random.normal(key, [3, 4])}
+
+        return Task(init, loss, batch, lambda value: value)
+
+    shapes = {"w": jax.ShapeDtypeStruct((3, 4), "float32")}
+    return TaskFamily("toy", data, jax.random.uniform, task, shapes, shapes)
+
+
+def tx_factory(*, num_steps, **hyperparameters):
+    return BASELINES["adam"].build(num_steps=num_steps, **hyperparameters)
+
+
+@functools.cache
+def runner():
+    return curves.runner(curves.track(family(), valid_every=EVERY), tx_factory)
+
+
+@functools.cache
+def found():
+    return curves.run(runner(), num_steps=STEPS, seeds=SEEDS, hyperparameters=TRIALS)
+
+
+def keys_of(seed):
+    return jax.random.split(jax.random.key(seed), 4)
+
+
+def slow_loop(seed, tx):
+    """Returns L_0..L_T, and validation losses and accuracies after every update."""
+    draw_key, init_key, train_key, valid_key = keys_of(seed)
+    data, task = family().data, family().task(family().sample(draw_key))
+    params = task.init(init_key)
+    state, rows = tx.init(params), []
+    valid_key = jax.random.split(valid_key, 16)[0]  # the same at every look
+    for step in range(STEPS + 1):
+        data_key, loss_key = jax.random.split(jax.random.fold_in(train_key, step))
+        loss = functools.partial(
+            task.loss, key=loss_key, batch=task.batch(data, data_key, "train")
+        )
+        (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        valid, aux = task.loss(params, valid_key, data["inner_valid"])
+        right = jnp.argmax(aux["logits"], -1) == data["inner_valid"]["label"]
+        rows.append((value, valid, right.mean()))
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize("trial", range(2))
+@pytest.mark.parametrize("index", range(2))
+def test_curves_equal_a_slow_loop(trial, index):
+    tx = tx_factory(num_steps=STEPS, **TRIALS[trial])
+    losses, valid, accuracy = slow_loop(SEEDS[index], tx)
+    run = jax.tree.map(lambda x: x[trial, index], found()[:3])
+    np.testing.assert_allclose(run[0], losses[1:], rtol=2e-5)
+    np.testing.assert_allclose(run[1], valid[::EVERY], rtol=2e-5)
+    np.testing.assert_allclose(run[2], accuracy[::EVERY], rtol=1e-6)
+    assert found().valid_steps.tolist() == [0, 3, 6]
+
+
+def test_trials_together_equal_trials_alone():
+    for i, trial in enumerate(TRIALS):
+        alone = curves.run(
+            runner(), num_steps=STEPS, seeds=SEEDS, hyperparameters=[trial]
+        )
+        np.testing.assert_allclose(alone.train[0], found().train[i], rtol=2e-5)
+
+
+def test_seeds_together_equal_seeds_alone():
+    alone = curves.run(
+        runner(), num_steps=STEPS, seeds=SEEDS[1:], hyperparameters=TRIALS
+    )
+    np.testing.assert_allclose(alone.train[:, 0], found().train[:, 1], rtol=2e-5)
+
+
+def test_optimizers_share_starts_and_batches():
+    still = curves.curves(
+        family(),
+        lambda *, num_steps: optax.set_to_zero(),
+        num_steps=STEPS,
+        seeds=SEEDS,
+        valid_every=EVERY,
+    )
+    np.testing.assert_allclose(still.valid[0, :, 0], found().valid[0, :, 0])
+    losses = [slow_loop(seed, optax.set_to_zero())[0, 1:] for seed in SEEDS]
+    np.testing.assert_allclose(still.train[0], losses, rtol=2e-5)
+
+
+def test_one_program_serves_all_lengths():
+    short = curves.run(runner(), num_steps=3, seeds=SEEDS, hyperparameters=TRIALS)
+    found()
+    np.testing.assert_allclose(short.train[0], found().train[0, :, :3], rtol=2e-5)
+    assert np.abs(short.train[1] - found().train[1, :, :3]).max() > 1e-3  # the cosine
+    assert runner().advance._cache_size() <= 3  # one for each number of runs
+
+
+def test_a_python_length_suits_optax_s_own_schedules():
+    def plain(*, num_steps):
+        return optax.adam(optax.cosine_decay_schedule(0.5, num_steps))
+
+    python = curves.runner(runner().track, plain, traced_length=False)
+    ours = curves.run(python, num_steps=STEPS, seeds=SEEDS)
+    np.testing.assert_allclose(ours.train[0], found().train[1], rtol=2e-5)
+
+
+def test_runs_that_diverge_are_named_and_not_averaged():
+    wild = [{"learning_rate": float("inf")}, {"learning_rate": 0.1}]
+    sgd = curves.runner(runner().track, BASELINES["sgdm"].build)
+    got = curves.run(sgd, num_steps=STEPS, seeds=SEEDS, hyperparameters=wild)
+    assert got.finite.tolist() == [[False, False], [True, True]]
+    assert not np.isfinite(got.train[0]).all()
+
+
+def test_losses_without_a_split_are_means_of_fixed_batches():
+    noisy = family()._replace(data={"train": family().data["train"]})
+
+    def task(draw):
+        base = family().task(draw)
+
+        def batch(data, key, split):
+            del split
+            return base.batch(data, key, "train")
+
+        return base._replace(batch=batch)
+
+    got = curves.curves(
+        noisy._replace(task=task),
+        lambda *, num_steps: optax.set_to_zero(),
+        num_steps=2,
+        seeds=[3],
+        valid_every=1,
+    )
+    assert np.ptp(got.valid) == 0
+    draw_key, init_key, _, valid_key = keys_of(3)
+    chosen, losses = task(noisy.sample(draw_key)), []
+    params = chosen.init(init_key)
+    for key in jax.random.split(valid_key, 16):
+        data_key, loss_key = jax.random.split(key)
+        batch = chosen.batch(noisy.data, data_key, "inner_valid")
+        losses.append(chosen.loss(params, loss_key, batch)[0])
+    np.testing.assert_allclose(got.valid[0, 0, 0], np.mean(losses), rtol=1e-5)
+
+
+def test_a_length_between_looks_is_an_error():
+    with pytest.raises(ValueError, match="try num_steps=6"):
+        curves.run(runner(), num_steps=7, seeds=SEEDS, hyperparameters=TRIALS)
