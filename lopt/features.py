@@ -91,13 +91,13 @@ def _rescaled(grad: jax.Array, history: History) -> tuple[jax.Array, History]:
 
 def _factored(grad: jax.Array, history: History) -> tuple[jax.Array, ...]:
     """Returns g R C, m R C, r and c; for rank below 2 their unfactored stand-ins."""
-    m, _, r, c = history
+    g, (m, _, r, c) = grad[None], history
     if grad.ndim < 2:
-        return grad * _bounded_rsqrt(r + 1e-9), m * jax.lax.rsqrt(r + 1e-6), r, r
+        return g * _bounded_rsqrt(r + 1e-9), m * jax.lax.rsqrt(r + 1e-6), r, r
     _, d1 = factored_axes(grad.shape)
     relative_row = r / (jnp.mean(r, axis=d1 + 1, keepdims=True) + 1e-9)
     factor = _bounded_rsqrt(relative_row) * _bounded_rsqrt(c)
-    return grad * factor, m * factor, r, c
+    return g * factor, m * factor, r, c
 
 
 def _bounded_rsqrt(x: jax.Array) -> jax.Array:
