@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -21,6 +21,8 @@ _CACHE = flags.DEFINE_string(
     "or JAX_COMPILATION_CACHE_DIR.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
+# Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
+flags.FLAGS.set_default("verbosity", logging.converter.ABSL_WARNING)
 
 
 class Terminated:

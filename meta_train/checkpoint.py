@@ -40,7 +40,9 @@ def manager(directory: Path, *, keep: int) -> ocp.CheckpointManager:
     if keep < 2:
         raise ValueError(f"checkpoint.keep must be at least 2, got {keep}; try 3.")
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False
+        max_to_keep=keep,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
     )
     return ocp.CheckpointManager(Path(directory).absolute(), options=options)
 
