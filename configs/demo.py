@@ -1,0 +1,115 @@
+"""A learned optimizer for small MLPs on 8x8 digits, in minutes on a laptop CPU.
+
+    python -m meta_train --config=configs/demo.py --workdir=runs/demo
+
+Hardware: 2 CPU cores. Minutes and scores: see the README.
+Variants, after a colon and joined by commas: `pes`, `bootstrapped` (the estimator),
+`quick` (seconds, for tests; learns nothing).
+"""
+
+from ml_collections import ConfigDict
+
+ESTIMATORS = {
+    "truncated": {},
+    "pes": {"sigma": 0.01},
+    "bootstrapped": {
+        "matching": "parameters",
+        "extra_steps": 10,
+        "target": "adam",
+        "target_learning_rate": 1e-2,
+    },
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config of a variant, such as "" or "quick,pes"."""
+    words = set(variant.split(",")) - {""}
+    unknown = words - {"quick", *ESTIMATORS}
+    if unknown or len(words & set(ESTIMATORS)) > 1:
+        raise ValueError(
+            f"unknown {variant=}; join by commas `quick` and at most one of "
+            f"{', '.join(ESTIMATORS)}."
+        )
+    c = full(estimator=next(iter(words & set(ESTIMATORS)), "truncated"))
+    return quick(c) if "quick" in words else c
+
+
+def full(*, estimator: str) -> ConfigDict:
+    """Returns the config that `make demo` runs."""
+    c = ConfigDict()
+    c.seed = 0
+
+    c.rule = ConfigDict({"name": "mlp"})
+    c.rule.args = {
+        "hidden": 16,
+        "layers": 2,
+        "head": "exp",
+        "eps": "relative",  # the scale of the loss then does not matter
+        "time": ("relative",),
+        "step_mult": 1e-2,
+        "exp_mult": 1e-3,
+    }
+
+    c.family = ConfigDict({"name": "mlp"})
+    c.family.args = {
+        "dataset": "digits",
+        "width": 32,
+        "base_width": 32,
+        "depth": 2,  # 64-32-32-10
+        "batch_size": 64,
+        "activations": ("relu",),
+        "init_scale": (1.0, 1.0),
+    }
+
+    c.inner = ConfigDict()
+    c.inner.window = 20  # memory grows linearly with it
+    c.inner.horizon = (200, 200)  # log-uniform in between, both included
+    c.inner.objective = "train"
+    c.inner.schedule = None
+    c.inner.stagger = True  # a joint restart would saw-tooth the loss
+
+    c.estimator = ConfigDict({"name": estimator, "num_workers": 16})
+    c.estimator.args = ESTIMATORS[estimator]
+
+    c.outer = ConfigDict()
+    c.outer.num_steps = 1000
+    c.outer.learning_rate = 3e-3
+    c.outer.end_learning_rate = 1e-4
+    c.outer.warmup_steps = 50
+    c.outer.weight_decay = 0.0
+    c.outer.clip = 1.0
+    c.outer.average = 0.98
+
+    c.validation = ConfigDict()
+    c.validation.every = 100  # 0: export the last average of theta, unseen
+    c.validation.objective = "train"
+    c.validation.lengths = (200, 400)  # beyond the horizon too
+    c.validation.first_seed = 10_000  # no seed that tunes or reports
+    c.validation.num_seeds = 8
+
+    c.log = ConfigDict({"every": 10, "tensorboard": False})
+    c.checkpoint = ConfigDict({"every": 100, "keep": 3})
+    return c
+
+
+def quick(c: ConfigDict) -> ConfigDict:
+    """Returns `c` shrunk to seconds."""
+    c.rule.args.hidden = 4
+    c.rule.args.layers = 1
+    c.family.args.width = 4
+    c.family.args.base_width = 4
+    c.family.args.depth = 1
+    c.family.args.batch_size = 4
+    c.inner.window = 2
+    c.inner.horizon = (4, 6)
+    c.estimator.num_workers = 2
+    if c.estimator.name == "bootstrapped":
+        c.estimator.args.extra_steps = 2
+    c.outer.num_steps = 60
+    c.outer.warmup_steps = 5
+    c.validation.every = 20
+    c.validation.lengths = (4, 8)
+    c.validation.num_seeds = 2
+    c.log.every = 5
+    c.checkpoint.every = 10
+    return c
