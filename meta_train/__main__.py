@@ -21,8 +21,6 @@ _CACHE = flags.DEFINE_string(
     "or JAX_COMPILATION_CACHE_DIR.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
-# Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
-flags.FLAGS.set_default("verbosity", logging.converter.ABSL_WARNING)
 
 
 class Terminated:
@@ -45,6 +43,9 @@ def main(argv: list[str]) -> None:
     """Meta-trains, or goes on where the same command was stopped, then exports."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
+    if flags.FLAGS["verbosity"].using_default_value:
+        # Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
+        logging.set_verbosity(logging.WARNING)
     terminated = Terminated()
     # SIGTERM must be caught before the seconds that these imports take.
     import jax

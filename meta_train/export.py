@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from lopt import artifact
+from lopt import artifact, mup
 from meta_train.loop import Progress
 from meta_train.run import Run
 
@@ -42,9 +42,11 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
     inner, estimator, validation = (
         config[name] for name in ("inner", "estimator", "validation")
     )
+    info = mup.infer(run.family.shapes, run.family.base_shapes)
     per_meta_step = inner["window"] * estimator["num_workers"]
     return {
-        "families": [config["family"]],
+        "families": [config["family"] | {"full_name": run.family.name}],
+        "trained_widths": list(mup.width_ratios(info)),
         "trained_horizon": list(inner["horizon"]),
         "schedule": inner["schedule"],
         "objective": inner["objective"],

@@ -144,7 +144,8 @@ def _look(progress: Progress, tools: Tools) -> None:
             what = f"every worker diverged, {BARREN_LIMIT} times in a row, at meta-step"
             raise Stopped(_reason(f"{what} {row['step']}", tools))
     if rows:
-        tools.bar.show(progress.step, loss=mean(rows, "loss"))
+        valid = [row for row in rows if row["valid"]]
+        tools.bar.show(progress.step, loss=mean(valid, "loss"))
 
 
 def _reason(what: str, tools: Tools) -> str:

@@ -13,6 +13,7 @@ from meta_train import config as settings
 from meta_train import estimators, learner, unroll
 from meta_train import validation as meta_validation
 from tasks import suites
+from tasks.base import TaskFamily
 
 Section = Mapping[str, Any]
 
@@ -62,6 +63,7 @@ class Run:
 
     Attributes:
       config: the resolved config.
+      family: the tasks meta-trained on.
       learner: initialises, and takes meta-steps.
       data: arrays of the family, on every device.
       outer: settings of the outer optimizer.
@@ -73,6 +75,7 @@ class Run:
     """
 
     config: dict[str, Any]
+    family: TaskFamily
     learner: learner.Learner
     data: Any
     outer: Outer
@@ -155,6 +158,7 @@ def _build(
     )
     return Run(
         config=resolved,
+        family=family,
         learner=learner.build(
             rule=rule,
             estimator=estimator,

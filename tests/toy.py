@@ -36,7 +36,7 @@ def learner(*, nan_at=None, barren_from=None):
             "restarts": jnp.int32(0),
             "finite": jnp.all(jnp.isfinite(w)),
         }
-        workers = {"params": state.estimator["params"] + w[:3]}
+        workers = {"params": state.estimator["params"] + w[None, :3]}
         return MetaState(count, {"w": w}, average, (), workers), metrics
 
     return Learner(jax.jit(init), jax.jit(step, donate_argnums=0))
@@ -61,6 +61,7 @@ def run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **failure
     )
     return Run(
         config={"seed": 0, "outer": {"num_steps": num_steps}},
+        family=None,
         learner=learner(**failures),
         data=jnp.float32(1.0),
         outer=outer,

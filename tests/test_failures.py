@@ -1,0 +1,212 @@
+"""What a user sees when something fails, row by row of the design's table.
+
+Divergence of one worker is in test_estimators.py, SIGKILL and SIGTERM are in
+test_kill.py, damaged artifacts in test_artifact.py.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+import tiny
+import toy
+from absl import flags
+
+import lopt
+import meta_train.run
+from meta_train import __main__ as command
+from meta_train import checkpoint
+from meta_train import config as settings
+from meta_train.loop import Progress, loop
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    """Returns a function that runs the command line in this process on a toy run."""
+    terminate = signal.getsignal(signal.SIGTERM)
+    cache = jax.config.jax_compilation_cache_dir
+    flags.FLAGS.unparse_flags()
+
+    def call(**failures):
+        run = toy.run(**failures)
+        monkeypatch.setattr(meta_train.run, "build", lambda config: run)
+        arguments = ["--config=tests/tiny.py", f"--workdir={tmp_path}"]
+        command.main(command.parse(["meta_train", *arguments]))
+
+    monkeypatch.chdir(ROOT)
+    yield call
+    signal.signal(signal.SIGTERM, terminate)
+    jax.config.update("jax_compilation_cache_dir", cache)
+
+
+def shell(*arguments):
+    """Returns how the command line ends in a process of its own."""
+    words = [sys.executable, "-m", "meta_train", "--config=tests/tiny.py", *arguments]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+
+
+def refused(edit):
+    """Returns the message with which a config, changed by `edit`, is refused."""
+    config = settings.resolve(tiny.get_config())
+    edit(config)
+    with pytest.raises(ValueError) as error:
+        meta_train.run.build(config)
+    return str(error.value)
+
+
+# A misspelt or missing config key.
+
+
+def test_misspelt_flag_names_the_key_and_its_nearest_neighbour(tmp_path):
+    workdir = tmp_path / "run"
+    ended = shell("--config.outer.learing_rate=1e-3", f"--workdir={workdir}")
+    assert ended.returncode == 1
+    assert 'Did you mean "learning_rate" instead of "learing_rate"' in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not workdir.exists(), "something was begun"
+
+
+SECTIONS = ["outer", "inner", "estimator", "log", "checkpoint", "validation"]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_misspelt_key_of_a_section_names_its_nearest_neighbour(section):
+    key = sorted(tiny.get_config()[section])[0]
+
+    def edit(config):
+        config[section][f"{key}x"] = config[section].pop(key)
+
+    message = refused(edit)
+    assert f"config.{section} has no key '{key}x'; did you mean '{key}'?" in message
+
+
+@pytest.mark.parametrize("section", ["rule", "family"])
+def test_misspelt_argument_of_a_builder_names_its_nearest_neighbour(section):
+    key = sorted(tiny.get_config()[section].args)[0]
+    message = refused(lambda c: c[section]["args"].update({f"{key}x": 1}))
+    expected = f"config.{section}.args has no key '{key}x'; did you mean '{key}'?"
+    assert expected in message
+
+
+def test_misspelt_section_names_its_nearest_neighbour():
+    message = refused(lambda c: c.update(outr=c.pop("outer")))
+    assert "config has no key 'outr'; did you mean 'outer'?" in message
+
+
+@pytest.mark.parametrize(
+    ("edit", "key"),
+    [
+        (lambda c: c.pop("seed"), "config.seed"),
+        (lambda c: c["outer"].pop("clip"), "config.outer.clip"),
+        (lambda c: c["inner"].pop("window"), "config.inner.window"),
+        (lambda c: c["rule"]["args"].pop("hidden"), "config.rule.args.hidden"),
+        (lambda c: c["family"]["args"].pop("noise"), "config.family.args.noise"),
+        (lambda c: c["estimator"].pop("args"), "config.estimator.args"),
+    ],
+)
+def test_missing_key_is_named(edit, key):
+    assert f"set {key}." in refused(edit)
+
+
+# An unknown task, rule, estimator or checkpoint.
+
+
+@pytest.mark.parametrize("section", ["rule", "family", "estimator"])
+def test_unknown_name_lists_the_known_ones(section):
+    message = refused(lambda c: c[section].update(name="nonesuch"))
+    known = {"rule": "mlp", "family": "mlp, quadratic", "estimator": "truncated, "}
+    assert "unknown" in message and known[section] in message
+
+
+def test_unknown_checkpoint_lists_the_released_ones():
+    with pytest.raises(ValueError, match="released: "):
+        lopt.load("nonesuch", num_steps=10)
+
+
+def test_unknown_name_ends_the_command_with_one_line(tmp_path):
+    workdir = tmp_path / "run"
+    ended = shell("--config.estimator.name=pess", f"--workdir={workdir}")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: unknown estimator 'pess'; known: ")
+    assert not workdir.exists()
+
+
+# A dataset that is not on disk.
+
+
+def test_absent_dataset_names_the_directory_and_the_cure(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    config = tiny.demo("quick")
+    config.family.args.dataset = "mnist"
+    with pytest.raises(FileNotFoundError) as error:
+        meta_train.run.build(config)
+    assert str(tmp_path) in str(error.value)
+    assert "python -m tasks.prepare mnist" in str(error.value)
+
+
+# Every worker diverges, or theta turns non-finite.
+
+
+@pytest.mark.parametrize("failure", [{"nan_at": 12}, {"barren_from": 12}])
+def test_failed_run_exits_nonzero_and_names_the_last_good_checkpoint(
+    main, tmp_path, failure
+):
+    with pytest.raises(SystemExit) as ended:
+        main(num_steps=40, **failure)
+    assert str(ended.value.code).startswith("error: Meta-training stopped: ")
+    assert f"last good checkpoint is {tmp_path}/checkpoints/10." in ended.value.code
+    assert not (tmp_path / "artifact").exists()
+
+
+# A damaged checkpoint.
+
+
+def test_resume_falls_back_to_the_newest_whole_checkpoint(tmp_path):
+    whole = loop(toy.run(), tmp_path)
+    file = tmp_path / "checkpoints" / "20" / "state" / "manifest.ocdbt"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=f"{file}: its SHA-256 is not the one in"):
+        again = loop(toy.run(), tmp_path)
+    assert again.step == 20
+    assert again.meta.theta["w"].tolist() == whole.meta.theta["w"].tolist()
+    assert checkpoint.damage(tmp_path / "checkpoints" / "20") is None
+
+
+def test_run_with_no_whole_checkpoint_starts_again(tmp_path):
+    whole = loop(toy.run(num_steps=5), tmp_path)
+    (tmp_path / "checkpoints" / "5" / "SHA256SUMS").unlink()
+    with pytest.warns(UserWarning, match="5/SHA256SUMS: missing"):
+        again = loop(toy.run(num_steps=5), tmp_path)
+    assert again.meta.theta["w"].tolist() == whole.meta.theta["w"].tolist()
+
+
+# A work directory of another config.
+
+
+def test_workdir_of_another_config_is_refused_with_the_differing_keys(tmp_path):
+    here = settings.resolve(tiny.get_config())
+    settings.claim(tmp_path, here)
+    settings.claim(tmp_path, here)
+    there = (tmp_path / "config.json").read_text()
+    other = settings.resolve(tiny.get_config("pes"))
+    with pytest.raises(settings.OtherConfig) as error:
+        settings.claim(tmp_path, other | {"seed": 7})
+    lines = str(error.value).splitlines()[1:]
+    keys = [line.split(":")[0].strip() for line in lines]
+    assert keys == ["estimator.args.sigma", "estimator.name", "seed"]
+    assert (tmp_path / "config.json").read_text() == there
+
+
+def test_resolved_config_is_on_disk_before_the_first_step(monkeypatch, tmp_path, main):
+    def first_step(run, workdir, *, stop):
+        assert json.loads((workdir / "config.json").read_text()) == run.config
+        return Progress(meta=None, best=None)
+
+    monkeypatch.setattr("meta_train.loop.loop", first_step)
+    main()

@@ -1,0 +1,24 @@
+"""The smallest whole run: the demo's quick variant on a quadratic."""
+
+import runpy
+from pathlib import Path
+
+DEMO = Path(__file__).parent.parent / "configs" / "demo.py"
+
+
+def demo(variant):
+    """Returns a config of configs/demo.py."""
+    return runpy.run_path(str(DEMO))["get_config"](variant)
+
+
+def get_config(variant=""):
+    """Returns the config; `variant` as in configs/demo.py."""
+    c = demo(f"quick,{variant}")
+    c.family.name = "quadratic"
+    with c.unlocked():
+        c.family.args = {"dimension": 3, "condition": (1.0, 10.0), "noise": (0.0, 0.1)}
+    c.validation.every = 0
+    c.outer.num_steps = 60
+    c.log.every = 1
+    c.checkpoint.every = 10
+    return c
