@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -43,9 +43,6 @@ def main(argv: list[str]) -> None:
     """Meta-trains, or goes on where the same command was stopped, then exports."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
-    if flags.FLAGS["verbosity"].using_default_value:
-        # Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
-        logging.set_verbosity(logging.WARNING)
     terminated = Terminated()
     # SIGTERM must be caught before the seconds that these imports take.
     import jax
@@ -78,9 +75,13 @@ def main(argv: list[str]) -> None:
 def parse(argv: list[str]) -> list[str]:
     """Returns the arguments that are no flags; ends with one line on a bad flag."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError) as error:
         sys.exit(f"error: {error}")
+    if flags.FLAGS["verbosity"].using_default_value:
+        # Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
+        flags.FLAGS.verbosity = -1
+    return rest
 
 
 if __name__ == "__main__":
