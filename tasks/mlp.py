@@ -77,7 +77,7 @@ def mlp(
     activations: tuple[str, ...],
     init_scale: tuple[float, float],
     parametrization: str = "mup",
-    zero_readout: bool = False,
+    zero_readout: bool = True,
 ) -> TaskFamily:
     """Returns MLPs of one shape whose activation and initial scale vary by draw.
 
@@ -145,7 +145,7 @@ def network(
     depth: int,
     activations: tuple[str, ...],
     parametrization: str = "mup",
-    zero_readout: bool = False,
+    zero_readout: bool = True,
 ) -> Network:
     """Returns the network of `mlp` of the same arguments, for `activations`."""
     arrays = data.load(dataset)
