@@ -155,7 +155,7 @@ def run(
       ValueError: if `num_steps` is no multiple of `valid_every`.
     """
     track = runner.track
-    _check_length(num_steps, track.valid_every)
+    check_length(num_steps, track.valid_every)
     draws, keys, params = track.start(jnp.asarray(seeds))
     own = _stack(hyperparameters)
     params = jax.tree.map(
@@ -193,7 +193,8 @@ def curves(
     )
 
 
-def _check_length(num_steps: int, every: int) -> None:
+def check_length(num_steps: int, every: int) -> None:
+    """Raises ValueError unless `num_steps` is a positive multiple of `every`."""
     if num_steps < 1 or num_steps % every:
         near = max(every, num_steps - num_steps % every)
         raise ValueError(

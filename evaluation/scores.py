@@ -60,15 +60,18 @@ def iqm(values: Float[np.ndarray, "..."]) -> float:
     return float(scipy.stats.trim_mean(np.asarray(values, np.float64).ravel(), 0.25))
 
 
-def smooth(losses: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n u"]:
-    """Returns trailing means of `FINAL` steps; the first is at step `FINAL`.
+def smooth(losses: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n t"]:
+    """Returns trailing means of up to `FINAL` steps, fewer at the start.
 
-    >>> smooth(np.arange(12.0)).tolist()
+    The last one is the final loss of `METRICS`.
+
+    >>> smooth(np.arange(12.0)).tolist()[-3:]
     [4.5, 5.5, 6.5]
     """
     losses = np.asarray(losses, np.float64)
-    window = min(FINAL, losses.shape[-1])
-    return np.lib.stride_tricks.sliding_window_view(losses, window, -1).mean(-1)
+    steps = losses.shape[-1]
+    means = [losses[..., max(0, t - FINAL) : t].mean(-1) for t in range(1, steps + 1)]
+    return np.stack(means, -1)
 
 
 def speedup(
@@ -86,11 +89,11 @@ def speedup(
     """
     steps = candidate.shape[-1]
     target = smooth(candidate.mean(0))[-1]
-    window = min(FINAL, steps)
-    reached = []
-    for losses in references:
-        below = np.flatnonzero(smooth(losses.mean(0)) <= target)
-        reached.extend(below[:1] + window)
+    reached = [
+        1 + np.argmax(below)
+        for losses in references
+        if (below := smooth(losses.mean(0)) <= target).any()
+    ]
     if reached:
         return Speedup(float(min(reached) / steps), False)
     return Speedup(max(losses.shape[-1] for losses in references) / steps, True)
