@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 import pytest
 import tiny
-import toy
 from absl import flags
+from toy_run import toy_run
 
 import lopt
 import meta_train.run
@@ -34,7 +34,7 @@ def main(monkeypatch, tmp_path):
     flags.FLAGS.unparse_flags()
 
     def call(**failures):
-        run = toy.run(**failures)
+        run = toy_run(**failures)
         monkeypatch.setattr(meta_train.run, "build", lambda config: run)
         arguments = ["--config=tests/tiny.py", f"--workdir={tmp_path}"]
         command.main(command.parse(["meta_train", *arguments]))
@@ -168,21 +168,21 @@ def test_failed_run_exits_nonzero_and_names_the_last_good_checkpoint(
 
 
 def test_resume_falls_back_to_the_newest_whole_checkpoint(tmp_path):
-    whole = loop(toy.run(), tmp_path)
+    whole = loop(toy_run(), tmp_path)
     file = tmp_path / "checkpoints" / "20" / "state" / "manifest.ocdbt"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.warns(UserWarning, match=f"{file}: its SHA-256 is not the one in"):
-        again = loop(toy.run(), tmp_path)
+        again = loop(toy_run(), tmp_path)
     assert again.step == 20
     assert again.meta.theta["w"].tolist() == whole.meta.theta["w"].tolist()
     assert checkpoint.damage(tmp_path / "checkpoints" / "20") is None
 
 
 def test_run_with_no_whole_checkpoint_starts_again(tmp_path):
-    whole = loop(toy.run(num_steps=5), tmp_path)
+    whole = loop(toy_run(num_steps=5), tmp_path)
     (tmp_path / "checkpoints" / "5" / "SHA256SUMS").unlink()
     with pytest.warns(UserWarning, match="5/SHA256SUMS: missing"):
-        again = loop(toy.run(num_steps=5), tmp_path)
+        again = loop(toy_run(num_steps=5), tmp_path)
     assert again.meta.theta["w"].tolist() == whole.meta.theta["w"].tolist()
 
 

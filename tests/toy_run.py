@@ -48,7 +48,7 @@ def score(theta, data):
     return jnp.sum((theta["w"] - 0.1) ** 2)
 
 
-def run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **failures):
+def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **failures):
     """Returns a toy run; `failures` go to `learner`."""
     outer = Outer(
         num_steps=num_steps,

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from toy import run as toy_run
+from toy_run import toy_run
 
 from meta_train import checkpoint, logging
 from meta_train.loop import BARREN_LIMIT, Stopped, loop
