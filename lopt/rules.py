@@ -13,10 +13,10 @@ from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
 
 class RuleState(NamedTuple):
-    """State of a bound rule: updates done so far, and each leaf's averages."""
+    """State of a bound rule: updates done so far, and averages of gradients."""
 
     count: Int[Array, ""]
-    history: Any  # the tree of params, with a History in place of each leaf
+    history: history.History  # each of its fields is a tree like params
 
 
 def mlp(
@@ -90,8 +90,9 @@ def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArg
     """Returns the Optax transformation that applies `leaf` to every tensor."""
 
     def init(params: Params) -> RuleState:
-        past = jax.tree.map(lambda p: history.init(jnp.asarray(p)), params)
-        return RuleState(jnp.zeros([], jnp.int32), past)
+        params, tree = jax.tree.flatten(params)
+        past = [history.init(jnp.asarray(p)) for p in params]
+        return RuleState(jnp.zeros([], jnp.int32), _by_field(past, tree))
 
     def update(grads, state, params=None, *, value=None, **extra):
         del value, extra
@@ -100,14 +101,21 @@ def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArg
                 "this rule reads the parameters: call update(..., params)."
             )
         grads, tree = jax.tree.flatten(grads)
-        params, past = map(tree.flatten_up_to, (params, state.history))
+        params, *past = map(tree.flatten_up_to, (params, *state.history))
+        past = map(history.History, *past)
         time = now(count=state.count)
         pairs = [leaf(*x, time) for x in zip(grads, params, past, strict=True)]
         updates, past = ([pair[i] for pair in pairs] for i in range(2))
         count = optax.safe_increment(state.count)
-        return tree.unflatten(updates), RuleState(count, tree.unflatten(past))
+        return tree.unflatten(updates), RuleState(count, _by_field(past, tree))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _by_field(histories: list[history.History], tree: Any) -> history.History:
+    """Returns the history whose fields are trees; Flax NNX keeps no others whole."""
+    fields = range(len(history.History._fields))
+    return history.History(*(tree.unflatten([h[i] for h in histories]) for i in fields))
 
 
 RULES = {"mlp": mlp}
