@@ -174,13 +174,15 @@ def load(
       UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
     """
     theta, rule, card = read(name_or_path)
-    if isinstance(num_steps, int):  # a traced number cannot be compared
+    if num_steps is not None:
         _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
     stages = [rule.bind(theta, num_steps=num_steps)]
     if mup is not None:
         _warn_outside(card, "mup", "trained_widths", widths.width_ratios(mup))
         stages.append(widths.scale_updates(mup))
     rate = _trained_rate(card, num_steps) if learning_rate is None else learning_rate
+    if isinstance(rate, int | float) and rate < 0:
+        raise ValueError(f"updates descend already: got {learning_rate=}; drop the -.")
     if rate is not None:
         rate = rate if callable(rate) else optax.constant_schedule(rate)
         stages.append(optax.scale_by_schedule(rate))
@@ -310,7 +312,7 @@ def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None
 
 
 def _warn_outside(
-    card: dict[str, Any], argument: str, field: str, values: tuple[float, ...]
+    card: dict[str, Any], argument: str, field: str, values: tuple[Any, ...]
 ) -> None:
     """Warns if a value is outside the card's [low, high]."""
     if card[field] is None or any(isinstance(x, jax.core.Tracer) for x in values):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from lopt.types import Array, Float, Params
+from lopt.types import Float, Params
 
 
 class Info(NamedTuple):
@@ -127,7 +127,7 @@ def width_ratios(info: Info) -> tuple[float, float]:
     return min(ratios, default=1.0), max(ratios, default=1.0)
 
 
-def slopes(widths: Float[Array, " w"], rms: Float[Array, "w *n"]) -> np.ndarray:
+def slopes(widths: Any, rms: Any) -> Float[np.ndarray, "*n"]:
     """Returns the slopes of log RMS against log width, by least squares: [*n].
 
     Under muP the change of activations over a few steps has slope 0 in every layer

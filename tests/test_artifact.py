@@ -82,6 +82,11 @@ def test_missing_num_steps_is_an_error(path, tmp_path):
     lopt.load(tmp_path / "n", learning_rate=0.1)
 
 
+def test_negative_learning_rate_is_an_error(path):
+    with pytest.raises(ValueError, match="descend already"):
+        lopt.load(path, num_steps=100, learning_rate=-0.1)
+
+
 def test_traced_num_steps_is_accepted(path):
     updates = jax.jit(lambda n: first_update(lopt.load(path, num_steps=n)))(300)
     with pytest.warns(UserWarning):
