@@ -10,6 +10,7 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/python -m meta_train --config=configs/demo.py --workdir=runs/demo
 	$(BIN)/python -m evaluation --config=configs/evaluate.py \
+	  --config.optimizers=learned=runs/demo/artifact,sgdm,adam,adamw \
 	  --workdir=runs/demo/evaluation
 
 # What CI runs; doctests and the README's code are among the tests.

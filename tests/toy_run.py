@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from meta_train.learner import Learner, MetaState
 from meta_train.run import Log, Outer, Run, Saving
+from tasks import suites
 
 
 @functools.cache
@@ -61,7 +62,7 @@ def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **fai
     )
     return Run(
         config={"seed": 0, "outer": {"num_steps": num_steps}},
-        family=None,
+        family=suites.build("quadratic", dimension=3, condition=(1, 9), noise=(0, 0)),
         learner=learner(**failures),
         data=jnp.float32(1.0),
         outer=outer,
