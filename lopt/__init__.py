@@ -13,8 +13,8 @@
 """
 
 from lopt import mup
-from lopt.artifact import load, read, released, verify
 from lopt.baselines import BASELINES
+from lopt.catalogue import load, read, released, verify
 from lopt.rules import RULES, build
 
 __all__ = ["BASELINES", "RULES", "build", "load", "mup", "read", "released", "verify"]

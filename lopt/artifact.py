@@ -1,15 +1,12 @@
-"""Released rules: weights and a card, saved, verified, and loaded into Optax.
+"""Artifacts: a rule's weights and a card, in a directory, saved and verified.
 
-An artifact is a directory of `theta.safetensors` and `card.json`. Nothing in it is
-code, and nothing here needs a network.
+The directory holds `theta.safetensors` and `card.json`. Nothing in it is code.
 """
 
 import hashlib
-import importlib.resources
 import json
 import os
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +17,7 @@ import optax
 import safetensors
 import safetensors.numpy
 
-from lopt import mup as widths
-from lopt import rules, schedules
+from lopt import rules
 from lopt.types import LearnedOptimizer, Theta
 
 SCHEMA = 1
@@ -104,21 +100,19 @@ def save(
     _replace(directory, {WEIGHTS: weights, CARD: (text + "\n").encode()})
 
 
-def read(name_or_path: str | os.PathLike) -> Artifact:
-    """Returns a released artifact, or one at a path, with its files verified.
+def read(place: Any) -> Artifact:
+    """Returns the artifact in a directory, a `Path` or a resource, once verified.
 
     Raises:
-      ValueError: if there is no such artifact, listing the released ones; or naming
-        the file and the check that it failed.
+      ValueError: naming the file and the check that it failed.
     """
-    place = _find(name_or_path)
     card = _card(place / CARD)
     weights = _bytes(place / WEIGHTS)
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
         raise _failed(place / WEIGHTS, "its SHA-256 is not the card's")
     try:
         rule = rules.build(card["rule"]["name"], **card["rule"]["args"])
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _failed(place / CARD, f"no such rule: {error}") from error
     try:
         arrays = safetensors.numpy.load(weights)
@@ -127,7 +121,7 @@ def read(name_or_path: str | os.PathLike) -> Artifact:
     return Artifact(_shaped_like(rule, arrays, place / WEIGHTS), rule, card)
 
 
-def verify(name_or_path: str | os.PathLike, *, tolerance: float = 1e-4) -> float:
+def verify(place: Any, *, tolerance: float = 1e-4) -> float:
     """Returns how far the rule is, on this machine, from what it did when saved.
 
     It repeats the updates that the card records. The difference is relative to
@@ -136,83 +130,15 @@ def verify(name_or_path: str | os.PathLike, *, tolerance: float = 1e-4) -> float
     Raises:
       ValueError: as `read`, or if the difference exceeds `tolerance`.
     """
-    artifact = read(name_or_path)
+    artifact = read(place)
     golden = artifact.card["golden"]
     updates = _outputs(artifact.rule, artifact.theta, golden), golden["updates"]
     now, then = (np.array(jax.tree.leaves(x)) for x in updates)
-    difference = float(np.max(np.abs(now - then)) / np.max(np.abs(then)))
+    difference = float(np.max(np.abs(now - then)) / (np.max(np.abs(then)) or 1))
     if not difference <= tolerance:
-        where = _find(name_or_path) / CARD
-        raise _failed(where, f"golden output: relative difference {difference:.1e}")
+        reason = f"golden output: relative difference {difference:.1e}"
+        raise _failed(place / CARD, reason)
     return difference
-
-
-def load(
-    name_or_path: str | os.PathLike,
-    *,
-    num_steps: Any = None,
-    mup: widths.Info | None = None,
-    learning_rate: float | optax.Schedule | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Returns a released rule, or one at a path, as an Optax optimizer.
-
-    Its updates descend: add them to the parameters, and do not scale them by a
-    negative learning rate.
-
-    Args:
-      name_or_path: a name of `released()`; anything else is a directory.
-      num_steps: updates you will do; needed by rules whose time or schedule is relative
-        to it.
-      mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
-      learning_rate: multiplies updates; a positive number, or an Optax schedule of
-        step counts. By default the schedule that the rule was trained under.
-
-    Raises:
-      ValueError: as `read`, or if `num_steps` is needed and missing.
-
-    Warns:
-      UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
-    """
-    theta, rule, card = read(name_or_path)
-    if num_steps is not None:
-        _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
-    stages = [rule.bind(theta, num_steps=num_steps)]
-    if mup is not None:
-        _warn_outside(card, "mup", "trained_widths", widths.width_ratios(mup))
-        stages.append(widths.scale_updates(mup))
-    rate = _trained_rate(card, num_steps) if learning_rate is None else learning_rate
-    if isinstance(rate, int | float) and rate < 0:
-        raise ValueError(f"updates descend already: got {learning_rate=}; drop the -.")
-    if rate is not None:
-        rate = rate if callable(rate) else optax.constant_schedule(rate)
-        stages.append(optax.scale_by_schedule(rate))
-    return optax.chain(*stages)
-
-
-def released() -> tuple[str, ...]:
-    """Returns the names of the artifacts that came with this package."""
-    places = _shelf().iterdir() if _shelf().is_dir() else ()
-    return tuple(sorted(x.name for x in places if (x / CARD).is_file()))
-
-
-def _shelf() -> Any:
-    """Returns the directory of released artifacts: package data, or the checkout's."""
-    package = importlib.resources.files("lopt")
-    shelf = package / "checkpoints"
-    return shelf if shelf.is_dir() else Path(str(package)).parent / "checkpoints"
-
-
-def _find(name_or_path: str | os.PathLike) -> Any:
-    """Returns the directory of an artifact."""
-    if name_or_path in released():
-        return _shelf() / name_or_path
-    path = Path(name_or_path)
-    if path.is_dir():
-        return path
-    raise ValueError(
-        f"no artifact {str(name_or_path)!r}: neither a directory nor released; "
-        f"released: {', '.join(released()) or 'none'}."
-    )
 
 
 def _bytes(file: Any) -> bytes:
@@ -296,31 +222,3 @@ def _replace(directory: Path, files: dict[str, bytes]) -> None:
         if directory.exists():
             directory.rename(old)
         new.rename(directory)
-
-
-def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None:
-    """Returns the schedule of the card over `num_steps`, or None."""
-    schedule = card["schedule"]
-    if schedule is None:
-        return None
-    if num_steps is None and schedule["name"] != "constant":
-        raise ValueError(
-            "this rule was trained under a schedule: pass num_steps, the number of "
-            "updates you will do, or a learning_rate of your own."
-        )
-    return schedules.build(schedule["name"], peak=schedule["peak"], num_steps=num_steps)
-
-
-def _warn_outside(
-    card: dict[str, Any], argument: str, field: str, values: tuple[Any, ...]
-) -> None:
-    """Warns if a value is outside the card's [low, high]."""
-    if card[field] is None or any(isinstance(x, jax.core.Tracer) for x in values):
-        return
-    low, high = card[field]
-    if min(values) < low or max(values) > high:
-        warnings.warn(
-            f"{argument} is {' to '.join(str(x) for x in sorted({*values}))}, but the "
-            f"rule's {field} are {low} to {high}: it may do badly.",
-            stacklevel=3,
-        )

@@ -12,7 +12,7 @@ import pytest
 from tiny_rule import ARGS, descending, save
 
 import lopt
-from lopt import artifact, mup, rules
+from lopt import artifact, catalogue, mup, rules
 
 PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "b": jnp.ones(4)}
 GRADS = jax.tree.map(lambda x: 0.1 * jnp.cos(3 * x), PARAMS)
@@ -29,7 +29,7 @@ def first_update(tx):
 
 
 def test_theta_and_rule_come_back_as_saved(path):
-    theta, rule, card = artifact.read(path)
+    theta, rule, card = lopt.read(path)
     expected = descending(rules.build("mlp", **ARGS))
     assert jax.tree.structure(theta) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, theta, expected)
@@ -45,7 +45,7 @@ def test_card_has_every_field_and_keeps_others(path):
 def test_loaded_optimizer_is_the_rule_then_mup_then_learning_rate(path):
     shapes = jax.tree.map(lambda x: np.zeros(2 * np.array(x.shape)), PARAMS)
     info = mup.infer(shapes, PARAMS)
-    theta, rule, _ = artifact.read(path)
+    theta, rule, _ = lopt.read(path)
     plain = first_update(rule.bind(theta, num_steps=150))
     got = first_update(lopt.load(path, num_steps=150, mup=info, learning_rate=0.5))
     np.testing.assert_allclose(got["w"], 0.25 * plain["w"], rtol=1e-6)
@@ -136,7 +136,7 @@ def test_missing_file_is_named(path, tmp_path, name):
     shutil.copytree(path, tmp_path / "x")
     (tmp_path / "x" / name).unlink()
     with pytest.raises(ValueError, match=f"{name}: cannot be read"):
-        artifact.read(tmp_path / "x")
+        lopt.read(tmp_path / "x")
 
 
 def test_truncated_card_is_named(path, tmp_path):
@@ -144,7 +144,7 @@ def test_truncated_card_is_named(path, tmp_path):
     card = tmp_path / "x" / "card.json"
     card.write_text(card.read_text()[:100])
     with pytest.raises(ValueError, match="card.json: not JSON"):
-        artifact.read(tmp_path / "x")
+        lopt.read(tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -162,24 +162,24 @@ def test_truncated_card_is_named(path, tmp_path):
 )
 def test_failed_checks_name_file_and_reason(path, tmp_path, edit, message):
     with pytest.raises(ValueError, match=message):
-        artifact.read(edited(path, tmp_path / "x", edit))
+        lopt.read(edited(path, tmp_path / "x", edit))
 
 
 def test_golden_output_is_reproduced_and_a_change_found(path, tmp_path):
-    assert artifact.verify(path) < 1e-6
+    assert lopt.verify(path) < 1e-6
 
     def edit(card):
         card["golden"]["updates"][1]["v"][0] *= 1.01
 
     with pytest.raises(ValueError, match="card.json: golden"):
-        artifact.verify(edited(path, tmp_path / "x", edit))
+        lopt.verify(edited(path, tmp_path / "x", edit))
 
 
 def test_unknown_name_lists_the_released_ones(tmp_path, monkeypatch):
     save(tmp_path / "checkpoints" / "tiny")
-    monkeypatch.setattr(artifact, "_shelf", lambda: tmp_path / "checkpoints")
-    assert artifact.released() == ("tiny",)
-    artifact.read("tiny")
+    monkeypatch.setattr(catalogue, "_shelf", lambda: tmp_path / "checkpoints")
+    assert lopt.released() == ("tiny",)
+    lopt.read("tiny")
     with pytest.raises(ValueError, match="no artifact 'tyni'.*released: tiny"):
         lopt.load("tyni")
 
@@ -187,7 +187,7 @@ def test_unknown_name_lists_the_released_ones(tmp_path, monkeypatch):
 def test_saving_again_replaces_and_leaves_nothing_beside(tmp_path):
     save(tmp_path / "x")
     save(tmp_path / "x", hidden=5)
-    assert artifact.read(tmp_path / "x").card["rule"]["args"]["hidden"] == 5
+    assert lopt.read(tmp_path / "x").card["rule"]["args"]["hidden"] == 5
     assert [x.name for x in tmp_path.iterdir()] == ["x"]
 
 
@@ -208,8 +208,8 @@ def test_saving_the_wrong_shapes_is_refused(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("name", artifact.released())
+@pytest.mark.parametrize("name", lopt.released())
 def test_released_artifacts_are_small_and_do_what_they_did(name):
-    place = artifact._find(name)
+    place = catalogue.find(name)
     assert sum(x.stat().st_size for x in place.iterdir()) < 100_000
-    artifact.verify(name)
+    lopt.verify(name)

@@ -1,0 +1,132 @@
+"""Released rules by name, as Optax optimizers; no network needed."""
+
+import importlib.resources
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+from lopt import artifact, schedules
+from lopt import mup as widths
+
+
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    num_steps: Any = None,
+    mup: widths.Info | None = None,
+    learning_rate: float | optax.Schedule | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns a released rule, or one at a path, as an Optax optimizer.
+
+    Its updates descend: add them to the parameters, and do not scale them by a
+    negative learning rate.
+
+    Args:
+      name_or_path: a name of `released()`; anything else is a directory.
+      num_steps: updates you will do; needed by rules whose time or schedule is relative
+        to it.
+      mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
+      learning_rate: multiplies updates; a positive number, or an Optax schedule of
+        step counts. By default the schedule that the rule was trained under.
+
+    Raises:
+      ValueError: if there is no such artifact, listing the released ones; naming the
+        file and the check that it failed; or if `num_steps` is needed and missing.
+
+    Warns:
+      UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
+    """
+    theta, rule, card = artifact.read(find(name_or_path))
+    if num_steps is not None:
+        _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
+    stages = [rule.bind(theta, num_steps=num_steps)]
+    if mup is not None:
+        _warn_outside(card, "mup", "trained_widths", widths.width_ratios(mup))
+        stages.append(widths.scale_updates(mup))
+    rate = _trained_rate(card, num_steps) if learning_rate is None else learning_rate
+    if isinstance(rate, int | float) and rate < 0:
+        raise ValueError(f"updates descend already: got {learning_rate=}; drop the -.")
+    if rate is not None:
+        rate = rate if callable(rate) else optax.constant_schedule(rate)
+        stages.append(optax.scale_by_schedule(rate))
+    return optax.chain(*stages)
+
+
+def read(name_or_path: str | os.PathLike) -> artifact.Artifact:
+    """Returns theta, rule and card of a released artifact, or one at a path.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    return artifact.read(find(name_or_path))
+
+
+def verify(name_or_path: str | os.PathLike) -> float:
+    """Returns how far a rule is, on this machine, from what it did when saved.
+
+    Raises:
+      ValueError: as `load`, or if it is further than rounding.
+    """
+    return artifact.verify(find(name_or_path))
+
+
+def released() -> tuple[str, ...]:
+    """Returns the names of the artifacts that came with this package."""
+    places = _shelf().iterdir() if _shelf().is_dir() else ()
+    return tuple(sorted(x.name for x in places if (x / artifact.CARD).is_file()))
+
+
+def _shelf() -> Any:
+    """Returns the directory of released artifacts: package data, or the checkout's."""
+    package = importlib.resources.files("lopt")
+    shelf = package / "checkpoints"
+    return shelf if shelf.is_dir() else Path(str(package)).parent / "checkpoints"
+
+
+def find(name_or_path: str | os.PathLike) -> Any:
+    """Returns the directory of a released artifact, or of one at a path.
+
+    Raises:
+      ValueError: if there is neither, listing the released ones.
+    """
+    if name_or_path in released():
+        return _shelf() / name_or_path
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    raise ValueError(
+        f"no artifact {str(name_or_path)!r}: neither a directory nor released; "
+        f"released: {', '.join(released()) or 'none'}."
+    )
+
+
+def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None:
+    """Returns the schedule of the card over `num_steps`, or None."""
+    schedule = card["schedule"]
+    if schedule is None:
+        return None
+    if num_steps is None and schedule["name"] != "constant":
+        raise ValueError(
+            "this rule was trained under a schedule: pass num_steps, the number of "
+            "updates you will do, or a learning_rate of your own."
+        )
+    return schedules.build(schedule["name"], peak=schedule["peak"], num_steps=num_steps)
+
+
+def _warn_outside(
+    card: dict[str, Any], argument: str, field: str, values: tuple[Any, ...]
+) -> None:
+    """Warns if a value is outside the card's [low, high]."""
+    if card[field] is None or any(isinstance(x, jax.core.Tracer) for x in values):
+        return
+    low, high = card[field]
+    if min(values) < low or max(values) > high:
+        warnings.warn(
+            f"{argument} is {' to '.join(str(x) for x in sorted({*values}))}, but the "
+            f"rule's {field} are {low} to {high}: it may do badly.",
+            stacklevel=3,
+        )
