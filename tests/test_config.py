@@ -1,0 +1,48 @@
+"""Configs build, say each value once, and their variants change what they say."""
+
+import jax
+import pytest
+import tiny
+
+import meta_train.run
+from meta_train import config as settings
+from meta_train.estimators import ESTIMATORS
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_demo_builds_with_every_estimator(estimator):
+    run = meta_train.run.build(tiny.demo(f"quick,{estimator}"))
+    assert run.config["estimator"]["name"] == estimator
+
+
+def test_full_demo_builds_without_compiling_a_meta_step():
+    assert meta_train.run.build(tiny.demo("")).outer.num_steps >= 100
+
+
+@pytest.mark.parametrize("variant", ["quik", "pes,truncated"])
+def test_unknown_variant_lists_the_known_ones(variant):
+    with pytest.raises(ValueError, match="join by commas `quick` and at most one of"):
+        tiny.demo(variant)
+
+
+def test_quick_changes_values_but_no_key():
+    full, quick = (settings.resolve(tiny.demo(name)) for name in ("", "quick"))
+    assert jax.tree.structure(quick) == jax.tree.structure(full)
+    assert quick != full
+
+
+def test_workers_must_divide_among_devices(monkeypatch):
+    config = tiny.get_config()
+    mesh = meta_train.run.worker_mesh()
+    monkeypatch.setattr(
+        meta_train.run, "worker_mesh", lambda: type("Mesh", (), {"size": 4})()
+    )
+    with pytest.raises(ValueError, match="num_workers=2 and devices=4; try 4"):
+        meta_train.run.build(config)
+    assert mesh.axis_names == ("worker",)
+
+
+def test_resolved_config_survives_its_own_json():
+    config = settings.resolve(tiny.get_config())
+    assert settings.resolve(config) == config
+    settings.refuse_other(config, config, where="here")
