@@ -1,0 +1,70 @@
+"""Meta-validation is the mean loss of whole runs, computed one by one."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+from meta_train import validation
+
+
+def score(family, *, objective="train", lengths=(3, 7), first_seed=5, num_seeds=4):
+    return validation.score(
+        rule=toys.heavy_ball(),
+        family=family,
+        schedule=None,
+        objective=objective,
+        lengths=lengths,
+        first_seed=first_seed,
+        num_seeds=num_seeds,
+    )
+
+
+def theta(rate, decay=0.5):
+    return {"log_lr": jnp.log(rate), "decay": jnp.asarray(decay)}
+
+
+def losses(rate, decay, num_steps):
+    """Returns the losses after each step of heavy ball on toys.quadratic."""
+    curvature, x, momentum, found = np.array([1, 4]), np.array([1, -2.0]), 0, []
+    for _ in range(num_steps):
+        momentum = decay * momentum + curvature * x
+        x = x - rate * momentum
+        found.append(0.5 * np.sum(curvature * x**2))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1])
+def test_score_is_the_mean_over_steps_then_over_lengths(rate):
+    expected = np.mean([losses(rate, 0.5, n).mean() for n in (3, 7)])
+    found = score(toys.quadratic())(theta(rate), {})
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_that_diverges_scores_infinite():
+    assert score(toys.quadratic(), lengths=(200,))(theta(10.0), {}) == jnp.inf
+
+
+def test_score_depends_on_the_seeds_and_on_nothing_else():
+    noisy = toys.quadratic(noise=1.0)
+    first = score(noisy, lengths=(3,))
+    other = score(noisy, lengths=(3,), first_seed=6)
+    assert first(theta(0.1), {}) == first(theta(0.1), {})
+    assert first(theta(0.1), {}) != other(theta(0.1), {})
+
+
+def test_seeds_beside_the_first_are_those_that_follow_it():
+    noisy = toys.quadratic(noise=1.0)
+    one = [
+        float(score(noisy, lengths=(3,), first_seed=seed, num_seeds=1)(theta(0.1), {}))
+        for seed in (5, 6)
+    ]
+    two = score(noisy, lengths=(3,), num_seeds=2)(theta(0.1), {})
+    assert float(two) == pytest.approx(np.mean(one), rel=1e-5)
+
+
+def test_one_program_serves_every_theta():
+    counted = score(toys.quadratic())
+    counted(theta(0.1), {})
+    counted(theta(0.2), {})
+    assert counted._cache_size() == 1
