@@ -8,6 +8,7 @@ import pathlib
 import re
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -101,13 +102,13 @@ def _load(name: str, root: pathlib.Path) -> Dataset:
             f"dataset {name!r} in {path} cannot be read: {error}. "
             f"Delete that directory and run `python -m tasks.prepare {name}`."
         ) from error
-    return {
-        split: {
-            "image": jnp.asarray(arrays["image"], jnp.uint8),
-            "label": jnp.asarray(arrays["label"], jnp.int32),
+    types = {"image": jnp.uint8, "label": jnp.int32}
+    # Of a first call inside jit, the cache must not keep tracers.
+    with jax.ensure_compile_time_eval():
+        return {
+            split: {key: jnp.asarray(arrays[key], types[key]) for key in types}
+            for split, arrays in splits.items()
         }
-        for split, arrays in splits.items()
-    }
 
 
 def _not_found(name: str, root: pathlib.Path) -> DatasetNotFound:

@@ -155,7 +155,7 @@ def network(
         width=width,
         base_width=base_width,
         depth=depth,
-        classes=1 + int(np.max(arrays["train"]["label"])),
+        classes=1 + int(np.asarray(arrays["train"]["label"]).max()),
         moments=data.moments(arrays),
         image_shape=arrays["train"]["image"].shape[1:],
         activations=tuple(known("activation", a, ACTIVATIONS) for a in activations),

@@ -72,6 +72,12 @@ def test_arrays_are_on_the_device_in_small_types(root):
     assert arrays["image"].shape == (200, 8, 8, 1)
 
 
+def test_a_first_load_inside_jit_leaves_arrays_in_the_cache(root):
+    sums = [jax.jit(lambda: data.load("digits")["test"]["image"].sum())()]
+    sums += [jax.jit(lambda: data.load("digits")["test"]["image"].sum())()]
+    assert sums[0] == sums[1] == data.load("digits")["test"]["image"].sum()
+
+
 def test_every_split_holds_every_class(root):
     for arrays in data.load("digits").values():
         assert set(np.asarray(arrays["label"])) == set(range(10))

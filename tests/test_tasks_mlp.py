@@ -9,13 +9,19 @@ from tasks import data, mlp, suites
 
 NETWORK = dict(dataset="digits", width=48, base_width=16, depth=3)
 MANY = dict(activations=("relu", "tanh", "gelu"))
-TRAINING = dict(batch_size=64, init_scale=(0.5, 2.0))
+TRAINING = dict(batch_size=64, init_scale=(0.5, 2.0), zero_readout=False)
 FUNCTIONS = [jax.nn.relu, np.tanh, jax.nn.gelu]
 
 
 @pytest.fixture(scope="module")
 def family():
     return mlp.mlp(**NETWORK, **MANY, **TRAINING)
+
+
+@pytest.fixture(scope="module")
+def start(family):
+    """Returns draw -> params, compiled once."""
+    return jax.jit(lambda draw: family.task(draw).init(jax.random.key(0)))
 
 
 def draw(activation, scale=1.0):
@@ -35,8 +41,8 @@ def by_hand(params, images, function):
 
 
 @pytest.mark.parametrize("index", range(3))
-def test_every_layer_equals_the_network_by_hand(family, index):
-    params = family.task(draw(index)).init(jax.random.key(0))
+def test_every_layer_equals_the_network_by_hand(family, start, index):
+    params = start(draw(index))
     params = jax.tree.map(lambda p: p + 0.1, params)  # so that biases count
     images = family.data["test"]["image"][:5]
     net = mlp.network(**NETWORK, **MANY)
@@ -47,9 +53,9 @@ def test_every_layer_equals_the_network_by_hand(family, index):
         np.testing.assert_allclose(actual[name], expected[name], rtol=2e-4, atol=2e-4)
 
 
-def test_logits_of_the_loss_are_those_of_the_readout(family):
+def test_logits_of_the_loss_are_those_of_the_readout(family, start):
     task = family.task(draw(1))
-    params = task.init(jax.random.key(0))
+    params = start(draw(1))
     batch = task.batch(family.data, jax.random.key(1), "train")
     loss, aux = task.loss(params, None, batch)
     expected = by_hand(params, batch["image"], np.tanh)["readout"]
@@ -65,31 +71,30 @@ def test_loss_at_init_is_near_log_ten(family):
         batch = task.batch(family.data, key, "train")
         return task.loss(task.init(key), None, batch)[0]
 
-    losses = jax.vmap(loss)(jax.random.split(jax.random.key(0), 20))
+    losses = jax.jit(jax.vmap(loss))(jax.random.split(jax.random.key(0), 20))
     assert abs(losses.mean() - np.log(10)) < 0.1
 
 
 def test_zero_readout_starts_at_log_ten_exactly():
-    family = mlp.mlp(**NETWORK, **MANY, **TRAINING, zero_readout=True)
+    family = mlp.mlp(**NETWORK, **MANY, **(TRAINING | dict(zero_readout=True)))
     task = family.task(draw(0))
     batch = task.batch(family.data, jax.random.key(1), "train")
     loss, _ = task.loss(task.init(jax.random.key(0)), None, batch)
     np.testing.assert_allclose(loss, np.log(10), rtol=1e-6)
 
 
-def test_one_program_holds_every_activation_and_scale(family):
-    run = jax.jit(lambda d: family.task(d).init(jax.random.key(0)))
+def test_one_program_holds_every_activation_and_scale(family, start):
     activated = jax.jit(
         lambda d, p: family.task(d).loss(
             p, None, family.task(d).batch(family.data, jax.random.key(1), "train")
         )[0]
     )
-    params = run(draw(0))
+    params = start(draw(0))
     losses = [float(activated(draw(index), params)) for index in range(3)]
     assert len(set(losses)) == 3
-    ratio = run(draw(0, 2.0))["hidden1"]["kernel"] / params["hidden1"]["kernel"]
+    ratio = start(draw(0, 2.0))["hidden1"]["kernel"] / params["hidden1"]["kernel"]
     np.testing.assert_allclose(ratio, 2.0, rtol=1e-6)
-    assert run._cache_size() == activated._cache_size() == 1
+    assert start._cache_size() == activated._cache_size() == 1
 
 
 def test_draws_cover_activations_and_scales(family):
@@ -101,10 +106,8 @@ def test_draws_cover_activations_and_scales(family):
     np.testing.assert_allclose(np.median(scale), 1.0, rtol=0.1)  # log-uniform
 
 
-def test_initial_scale_leaves_readout_and_biases(family):
-    one, two = (
-        family.task(draw(0, scale)).init(jax.random.key(0)) for scale in (1.0, 0.5)
-    )
+def test_initial_scale_leaves_readout_and_biases(start):
+    one, two = (start(draw(0, scale)) for scale in (1.0, 0.5))
     np.testing.assert_array_equal(one["readout"]["kernel"], two["readout"]["kernel"])
     assert all((leaf["bias"] == 0).all() for leaf in two.values())
 
