@@ -47,15 +47,15 @@ class Track(NamedTuple):
     valid_every: int
     start: Callable[..., Any]  # (seeds) -> draws, keys and params of s runs
     batches: Callable[..., Any]  # (draws, keys, data, step) -> batches and loss keys
-    look: Callable[..., Any]  # (params, draws, keys, data, batches) -> losses
+    look: Callable[..., Any]  # (params, draws, keys, data, batches) -> losses, accuracy
 
 
 class Runner(NamedTuple):
     """Compiled functions of an optimizer on a track; see `runner`."""
 
     track: Track
-    init: Callable[..., Any]  # (hyperparameters, num_steps, params) -> states
-    advance: Callable[..., Any]  # (state, hyperparameters, num_steps, ...) -> the next
+    init: Callable[..., Any]  # (trials, hyperparameters, num_steps, params) -> state
+    advance: Callable[..., Any]  # (state, hyperparameters, num_steps, draws, batches)
 
 
 def track(family: TaskFamily, *, valid_every: int) -> Track:
@@ -81,8 +81,9 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
 
         return jax.vmap(one)(step + jnp.arange(valid_every + 1))
 
-    def look(params: Params, draw: Draw, keys: Any, data: Data, now: Any) -> Any:
-        task, (batch, loss_key) = family.task(draw), now
+    def look(params: Params, draw: Draw, keys: Any, data: Data, ahead: Any) -> Any:
+        task = family.task(draw)
+        batch, loss_key = jax.tree.map(lambda x: x[0], ahead)
         train, _ = task.loss(params, loss_key, batch)
         return train, *_validate(task, params, keys["valid"], data)
 
@@ -109,12 +110,13 @@ def runner(
         lengths. Optax's own schedules need a Python number.
     """
 
-    def init(hyperparameters, num_steps, params):
-        def one(own, params):
-            return tx_factory(num_steps=num_steps, **own).init(params)
+    def init(trials, hyperparameters, num_steps, params):
+        def one(trial, own):
+            del trial  # so that there is something to map without hyperparameters
+            tx = tx_factory(num_steps=num_steps, **own)
+            return params, jax.vmap(tx.init)(params)
 
-        each = jax.vmap(jax.vmap(one, in_axes=(None, 0)))
-        return params, each(hyperparameters, params)
+        return jax.vmap(one)(trials, hyperparameters)
 
     def advance(state, hyperparameters, num_steps, draws, batches):
         def one(state, own, draw, batches):
@@ -131,7 +133,7 @@ def runner(
 
     return Runner(
         track,
-        jax.jit(init, static_argnums=static(1)),
+        jax.jit(init, static_argnums=static(2)),
         jax.jit(advance, static_argnums=static(2), donate_argnums=0),
     )
 
@@ -156,18 +158,15 @@ def run(
     """
     track = runner.track
     check_length(num_steps, track.valid_every)
-    draws, keys, params = track.start(jnp.asarray(seeds))
+    draws, keys, params = track.start(np.asarray(seeds))
     own = _stack(hyperparameters)
-    params = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (len(hyperparameters), *x.shape)), params
-    )
-    state, data = runner.init(own, num_steps, params), track.family.data
+    state = runner.init(np.arange(len(hyperparameters)), own, num_steps, params)
+    data = track.family.data
     steps = np.arange(0, num_steps + 1, track.valid_every)
     train, looks = [], []
     for step in steps:
         batches = track.batches(draws, keys, data, step)
-        first = jax.tree.map(lambda x: x[:, 0], batches)
-        looks.append(track.look(state[0], draws, keys, data, first))
+        looks.append(track.look(state[0], draws, keys, data, batches))
         if step < num_steps:
             state, losses = runner.advance(state, own, num_steps, draws, batches)
             train.append(losses)
@@ -255,7 +254,7 @@ def _is_batch_like(split: Any, batch: Any) -> bool:
     return all(a.dtype == b.dtype and a.shape[1:] == b.shape[1:] for a, b in pairs)
 
 
-def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, jax.Array]:
+def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Returns {name: [h]}; names of schedules become indices."""
     names = list(SCHEDULES)
 
@@ -265,4 +264,4 @@ def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, jax.Array]
     columns = {
         name: [number(h[name]) for h in hyperparameters] for name in hyperparameters[0]
     }
-    return {name: jnp.asarray(column) for name, column in columns.items()}
+    return {name: np.asarray(column) for name, column in columns.items()}

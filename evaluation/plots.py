@@ -52,7 +52,7 @@ def figure(results: Results, *, theme: Theme = LIGHT) -> bytes:
         for axis, split in zip(row, SPLITS, strict=True):
             _panel(axis, results, length, split, theme)
             axis.set_title(f"{TITLES[split].capitalize()}, {length} steps")
-    return _png(canvas, axes.ravel(), theme)
+    return _png(canvas, theme)
 
 
 def panel(results: Results, length: int, split: str, *, theme: Theme) -> bytes:
@@ -60,7 +60,7 @@ def panel(results: Results, length: int, split: str, *, theme: Theme) -> bytes:
     canvas = Figure(figsize=(5.2, 3.9), layout="constrained")
     axis = canvas.subplots()
     _panel(axis, results, length, split, theme)
-    return _png(canvas, [axis], theme)
+    return _png(canvas, theme)
 
 
 def _panel(axis: Any, results: Results, length: int, split: str, theme: Theme) -> None:
@@ -71,6 +71,8 @@ def _panel(axis: Any, results: Results, length: int, split: str, theme: Theme) -
     # Candidates last, so that they lie on top.
     for entry, style in _styled(entries, theme):
         steps, losses = _line(entry, split)
+        # A line ends where the first of its runs diverges.
+        losses = np.where(np.isfinite(losses), losses, np.nan)
         low, high = np.quantile(losses, [0.1, 0.9], axis=0)
         axis.plot(steps, losses.mean(0), label=entry.name, **style)
         axis.fill_between(steps, low, high, color=style["color"], alpha=0.15, lw=0)
@@ -105,10 +107,10 @@ def _line(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
     return 1 + np.arange(entry.num_steps), smooth(found.train[0])
 
 
-def _png(canvas: Figure, axes: Sequence[Any], theme: Theme) -> bytes:
+def _png(canvas: Figure, theme: Theme) -> bytes:
     """Returns the figure in a theme's colours."""
     canvas.set_facecolor(theme.ground)
-    for axis in axes:
+    for axis in canvas.axes:
         axis.set_facecolor(theme.ground)
         axis.grid(True, which="major", color=theme.grid, lw=0.8)
         axis.tick_params(which="both", colors=theme.ink)

@@ -53,10 +53,10 @@ def show(summary: dict[str, Any], console: Console) -> None:
     for table in page.tables(summary):
         (_rich if console.is_terminal else _plain)(table, console)
     for row in summary["speedups"]:
-        bound = "more than " if row["censored"] else ""
         console.print(
-            f"{row['name']}, {row['num_steps']} steps: {bound}{row['ratio']:.2f} times "
-            f"fewer steps than {summary['reference']} to the same final loss",
+            f"{row['name']}, {row['num_steps']} steps: speed-up "
+            f"{'over ' if row['censored'] else ''}{row['ratio']:.2f} in steps to the "
+            f"same final training loss, against {summary['reference']}",
             soft_wrap=True,
         )
     for note in summary["notes"]:

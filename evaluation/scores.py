@@ -76,7 +76,7 @@ def smooth(losses: Float[np.ndarray, "*n t"]) -> Float[np.ndarray, "*n t"]:
 
 def speedup(
     candidate: Float[np.ndarray, "s t"],
-    references: Sequence[Float[np.ndarray, "s u"]],
+    references: Sequence[Float[np.ndarray, "s _"]],
 ) -> Speedup:
     """Returns how many times fewer steps the candidate needs for its final loss.
 

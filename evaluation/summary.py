@@ -61,11 +61,11 @@ def verdict(comparisons: list[dict[str, Any]]) -> list[str]:
 
     >>> one = {"candidate": "mine", "num_steps": 9, "baseline": "adam"}
     >>> verdict([
-    ...     one | {"metric": "mean", "outcome": "below"},
+    ...     one | {"metric": "mean", "outcome": "better"},
     ...     one | {"metric": "final", "outcome": "level"},
     ... ])[0]
-    'At 9 steps mine is below every tuned baseline in mean training loss; level with \
-adam in final training loss.'
+    'At 9 steps mine is better than every tuned baseline in mean training loss; level \
+with adam in final training loss.'
     """
     keys = dict.fromkeys((c["num_steps"], c["candidate"]) for c in comparisons)
     sentences = []
@@ -154,26 +154,32 @@ def _order(entry: Entry) -> float:
 
 
 def _outcome(entry: Entry, best: Entry, difference: scores.Interval) -> str:
-    """Returns below, level or above; level where the interval crosses zero."""
+    """Returns better, level or worse; level where the interval holds zero."""
     if not np.isfinite(entry.values).all():
         return "diverged"
     if not np.isfinite(best.values).all() or difference.high < 0:
-        return "below"
-    return "above" if difference.low > 0 else "level"
+        return "better"
+    return "worse" if difference.low > 0 else "level"
 
 
 def _clauses(own: list[dict[str, Any]]) -> Iterator[str]:
-    """Yields what is below, then level with, then above the best baseline."""
-    below = [NAMES[c["metric"]] for c in own if c["outcome"] == "below"]
-    if below:
-        yield f"below every tuned baseline in {' and '.join(below)}"
-    for word, said in (("level", "level with"), ("above", "above")):
-        for c in own:
-            if c["outcome"] == word:
-                yield f"{said} {c['baseline']} in {NAMES[c['metric']]}"
-    lost = [NAMES[c["metric"]] for c in own if c["outcome"] == "diverged"]
-    if lost:
-        yield f"without a finite {' and '.join(lost)}, having diverged"
+    """Yields what is better, then level, then worse, and what diverged."""
+    better = _metrics(own, "better")
+    if better:
+        yield f"better than every tuned baseline in {better}"
+    for outcome, said in (("level", "level with"), ("worse", "worse than")):
+        for baseline in dict.fromkeys(c["baseline"] for c in own):
+            its = [c for c in own if c["baseline"] == baseline]
+            if _metrics(its, outcome):
+                yield f"{said} {baseline} in {_metrics(its, outcome)}"
+    if _metrics(own, "diverged"):
+        yield f"without a finite {_metrics(own, 'diverged')}, having diverged"
+
+
+def _metrics(own: list[dict[str, Any]], outcome: str) -> str:
+    """Returns the metrics of an outcome, as "a, b and c"."""
+    *names, last = [NAMES[c["metric"]] for c in own if c["outcome"] == outcome] or [""]
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def _best(rows: list[dict[str, Any]]) -> str:

@@ -33,7 +33,7 @@ def fake(losses, finite=True):
 
 def tune_fake(monkeypatch, found, space):
     monkeypatch.setattr(curves, "run", lambda *_, **__: found)
-    return tuning.tune(None, space, num_steps=12, seeds=[0])
+    return tuning.tune(runner(), space, num_steps=12, seeds=[0])
 
 
 def test_metrics_are_means_over_all_and_over_the_last_ten_steps():
