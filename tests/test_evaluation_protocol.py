@@ -13,7 +13,8 @@ from lopt.baselines import Baseline
 from tests.test_evaluation_curves import EVERY, STEPS, family, runner, tx_factory
 
 LENGTHS, TUNING, REPORTING = (EVERY, STEPS), (0, 1), (3, 5, 7)
-RATES = {"learning_rate": (0.01, 0.3, 1.0)}
+# Over six steps .5 is best for training and .3, an edge, for validation.
+RATES = {"learning_rate": (0.3, 0.5, 1.0)}
 RULE = {
     "hidden": 4,
     "layers": 1,
@@ -83,7 +84,7 @@ def test_baselines_report_what_was_best_on_the_tuning_seeds(length):
 
 def test_optima_at_the_edge_are_noted():
     edges = [e for e in results().entries if e.choice and e.choice.edges]
-    assert len(results().notes) == len(edges)
+    assert len(results().notes) == len(edges) == 1
     for note, entry in zip(results().notes, edges, strict=True):
         assert f"adam at {entry.num_steps} steps" in note and "learning_rate=" in note
 

@@ -23,10 +23,9 @@ def test_each_metric_is_tuned_by_itself_over_the_whole_space():
         np.testing.assert_allclose(choice.score, min(alone), rtol=1e-5)
 
 
-def fake(losses, finite=True):
+def fake(losses):
     """Returns curves [h, 1, t] of constant validation loss."""
     train = np.asarray(losses, np.float32)[:, None, :]
-    train = train if finite else np.where(train > 50, np.inf, train)
     valid = np.full((*train.shape[:2], 1), 1.0)
     return curves.Curves(train, valid, valid, np.array([0]))
 
@@ -50,12 +49,19 @@ def test_an_optimum_at_the_edge_of_the_grid_is_named(monkeypatch):
     assert inside["mean"].edges == ()
 
 
-def test_trials_that_diverge_are_never_chosen(monkeypatch):
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_trials_that_diverge_are_never_chosen(monkeypatch, bad):
     space = {"learning_rate": (0.1, 0.2)}
-    choices = tune_fake(monkeypatch, fake([[99.0, 0.0], [2.0, 2.0]], False), space)
+    # The first is lower over the last ten steps.
+    found = fake([[bad, *[0.0] * 11], [2.0] * 12])
+    choices = tune_fake(monkeypatch, found, space)
     assert choices["final"].hyperparameters == {"learning_rate": 0.2}
+
+
+def test_a_space_that_only_diverges_is_an_error(monkeypatch):
+    space = {"learning_rate": (0.1, 0.2)}
     with pytest.raises(ValueError, match="each of 2 trials diverged"):
-        tune_fake(monkeypatch, fake([[99.0], [99.0]], False), space)
+        tune_fake(monkeypatch, fake([[np.inf], [np.nan]]), space)
 
 
 @pytest.mark.parametrize("seeds", [([1, 2], [2, 3]), ([1, 1], [3]), ([1], [3, 3])])
@@ -91,8 +97,14 @@ def test_speedup_is_steps_of_the_first_reference_over_the_candidate_s():
     steps = np.arange(1, 401)
     slow, fast = 1 / steps[None], 1 / (2 * steps[None, :200])
     got = scores.speedup(fast, [slow, slow[:, :200]])
-    # Smoothed over 10, the candidate ends at 1/391 or so, as the reference at 391.
+    # Halved, the candidate's last ten are the reference's last ten of 400 or so.
     assert not got.censored and got.ratio == pytest.approx(2, abs=0.03)
+
+
+def test_the_reference_s_first_arrival_counts():
+    ramp = 1 - np.arange(100)[None] / 100
+    late = np.concatenate([np.ones([1, 100]), ramp], -1)
+    assert scores.speedup(ramp, [late, ramp]) == scores.Speedup(1.0, False)
 
 
 def test_speedup_is_censored_where_the_reference_never_arrives():
