@@ -9,12 +9,9 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Int
 
+from evaluation.validation import validate
 from lopt.schedules import SCHEDULES
 from tasks.base import Data, Draw, Params, Task, TaskFamily
-
-VALID = "inner_valid"
-# Batches that make a validation loss where the task cannot take a whole split.
-VALID_BATCHES = 16
 
 
 class Curves(NamedTuple):
@@ -85,7 +82,7 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
         task = family.task(draw)
         batch, loss_key = jax.tree.map(lambda x: x[0], ahead)
         train, _ = task.loss(params, loss_key, batch)
-        return train, *_validate(task, params, keys["valid"], data)
+        return train, *validate(task, params, keys["valid"], data)
 
     looks = jax.vmap(look, in_axes=(0, 0, 0, None, 0))
     return Track(
@@ -219,39 +216,6 @@ def _step(task: Task, tx: optax.GradientTransformationExtraArgs) -> Callable[...
         return (optax.apply_updates(params, updates), opt_state), value
 
     return step
-
-
-def _validate(
-    task: Task, params: Params, key: jax.Array, data: Data
-) -> tuple[jax.Array, jax.Array]:
-    """Returns loss and accuracy over the whole split, or over the same few batches."""
-    keys = jax.random.split(key, VALID_BATCHES)
-    shape = jax.eval_shape(lambda: task.batch(data, keys[0], VALID))
-    if isinstance(data, Mapping) and _is_batch_like(data.get(VALID), shape):
-        return _score(task, params, keys[0], data[VALID])
-
-    def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        data_key, loss_key = jax.random.split(key)
-        return _score(task, params, loss_key, task.batch(data, data_key, VALID))
-
-    return jax.tree.map(jnp.mean, jax.vmap(drawn)(keys))
-
-
-def _score(
-    task: Task, params: Params, key: jax.Array, batch: Any
-) -> tuple[jax.Array, jax.Array]:
-    value, aux = task.loss(params, key, batch)
-    if "logits" not in aux or not isinstance(batch, Mapping) or "label" not in batch:
-        return value, jnp.full_like(value, jnp.nan)
-    return value, jnp.mean(jnp.argmax(aux["logits"], -1) == batch["label"])
-
-
-def _is_batch_like(split: Any, batch: Any) -> bool:
-    """Returns whether a split has the leaves of a batch, all but their number."""
-    if jax.tree.structure(split) != jax.tree.structure(batch):
-        return False
-    pairs = zip(jax.tree.leaves(split), jax.tree.leaves(batch), strict=True)
-    return all(a.dtype == b.dtype and a.shape[1:] == b.shape[1:] for a, b in pairs)
 
 
 def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -64,10 +64,10 @@ def find(names: Sequence[str]) -> dict[str, Baseline]:
     return found
 
 
-def state_bytes(contender: Contender, family: TaskFamily, length: int) -> float:
+def state_bytes(contender: Contender, family: TaskFamily, *, num_steps: int) -> float:
     """Returns bytes of state per parameter; builds, but compiles nothing."""
     own = contender.trials[0] if contender.trials else {}
-    tx = contender.factory(num_steps=length, **own)
+    tx = contender.factory(num_steps=num_steps, **own)
     leaves = jax.tree.leaves(jax.eval_shape(tx.init, family.shapes))
     size = sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
     return size / sum(math.prod(x.shape) for x in jax.tree.leaves(family.shapes))

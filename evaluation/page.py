@@ -126,7 +126,9 @@ def _panels(results: Results, summary: Mapping[str, Any]) -> list[dict[str, str]
     for length in results.settings["num_steps"]:
         for split in plots.SPLITS:
             images = {
-                name: _data_uri(plots.panel(results, length, split, theme=theme))
+                name: _data_uri(
+                    plots.panel(results, length=length, split=split, theme=theme)
+                )
                 for name, theme in themes.items()
             }
             caption = f"{plots.TITLES[split].capitalize()}, {length} steps"

@@ -55,7 +55,7 @@ def figure(results: Results, *, theme: Theme = LIGHT) -> bytes:
     return _png(canvas, theme)
 
 
-def panel(results: Results, length: int, split: str, *, theme: Theme) -> bytes:
+def panel(results: Results, *, length: int, split: str, theme: Theme) -> bytes:
     """Returns a PNG of one panel, wide enough to read on a phone."""
     canvas = Figure(figsize=(5.2, 3.9), layout="constrained")
     axis = canvas.subplots()

@@ -98,6 +98,14 @@ def evaluate(
       ValueError: if seeds overlap, a length does not fit, or an optimizer cannot be
         built; before anything is compiled.
     """
+    settings = {
+        "family": family.name,
+        "optimizers": list(optimizers),
+        "num_steps": list(num_steps),
+        "tuning_seeds": list(tuning_seeds),
+        "reporting_seeds": list(reporting_seeds),
+        "valid_every": valid_every,
+    }
     seeds = Seeds(tuple(tuning_seeds), tuple(reporting_seeds))
     tuning.disjoint(*seeds)
     for length in num_steps:
@@ -108,27 +116,17 @@ def evaluate(
     track, entries = curves.track(family, valid_every=valid_every), []
     with _watch() as seconds:
         for name, contender in contenders.items():
-            runner = curves.runner(
-                track, contender.factory, traced_length=contender.traced_length
-            )
+            traced = contender.traced_length
+            runner = curves.runner(track, contender.factory, traced_length=traced)
             for length in num_steps:
                 entries += _judge(name, contender, runner, length, seeds, say)
-    settings = {
-        "family": family.name,
-        "optimizers": list(optimizers),
-        "num_steps": list(num_steps),
-        "tuning_seeds": list(tuning_seeds),
-        "reporting_seeds": list(reporting_seeds),
-        "valid_every": valid_every,
-    }
-    edges = [_edge_note(entry) for entry in entries if entry.choice]
     return Results(
         entries=tuple(entries),
         settings=settings,
         trials={name: len(x.trials) for name, x in contenders.items()},
         state_bytes=sizes,
         seconds=seconds,
-        notes=(*notes, *filter(None, edges)),
+        notes=(*notes, *_edge_notes(entries)),
     )
 
 
@@ -178,22 +176,22 @@ def _state_bytes(
 ) -> dict[str, float]:
     """Builds each optimizer at each length, for its warnings and its state's size."""
     return {
-        name: max(entrants.state_bytes(x, family, length) for length in lengths)
+        name: max(
+            entrants.state_bytes(x, family, num_steps=length) for length in lengths
+        )
         for name, x in contenders.items()
     }
 
 
-def _edge_note(entry: Entry) -> str | None:
-    if not entry.choice.edges:
-        return None
-    edges = ", ".join(
-        f"{edge}={entry.choice.hyperparameters[edge]:.3g}"
-        for edge in entry.choice.edges
-    )
-    return (
-        f"{entry.name} at {entry.num_steps} steps, tuned for {entry.metric}: its best "
-        f"{edges} lies at the edge of the grid; a wider one may be better."
-    )
+def _edge_notes(entries: Sequence[Entry]) -> Iterator[str]:
+    """Yields a warning for each choice at the edge of its grid."""
+    for entry in entries:
+        for edge in entry.choice.edges if entry.choice else ():
+            yield (
+                f"{entry.name} at {entry.num_steps} steps, tuned for {entry.metric}: "
+                f"its best {edge}={entry.choice.hyperparameters[edge]:.3g} lies at the "
+                "edge of the grid; a wider one may be better."
+            )
 
 
 @contextlib.contextmanager

@@ -154,8 +154,8 @@ def test_runs_that_diverge_are_named_and_not_averaged():
     assert not np.isfinite(got.train[0]).all()
 
 
-def test_losses_without_a_split_are_means_of_fixed_batches():
-    noisy = family()._replace(data={"train": family().data["train"]})
+def resplit():
+    """Returns the family without a validation split, so that batches are drawn."""
 
     def task(draw):
         base = family().task(draw)
@@ -166,21 +166,20 @@ def test_losses_without_a_split_are_means_of_fixed_batches():
 
         return base._replace(batch=batch)
 
-    got = curves.curves(
-        noisy._replace(task=task),
-        lambda *, num_steps: optax.set_to_zero(),
-        num_steps=2,
-        seeds=[3],
-        valid_every=1,
-    )
+    return family()._replace(data={"train": family().data["train"]}, task=task)
+
+
+def test_losses_without_a_split_are_means_of_fixed_batches():
+    still = {"num_steps": 2, "seeds": [3], "valid_every": 1}
+    got = curves.curves(resplit(), lambda *, num_steps: optax.set_to_zero(), **still)
     assert np.ptp(got.valid) == 0
     draw_key, init_key, _, valid_key = keys_of(3)
-    chosen, losses = task(noisy.sample(draw_key)), []
-    params = chosen.init(init_key)
+    task, losses = resplit().task(family().sample(draw_key)), []
+    params = task.init(init_key)
     for key in jax.random.split(valid_key, 16):
         data_key, loss_key = jax.random.split(key)
-        batch = chosen.batch(noisy.data, data_key, "inner_valid")
-        losses.append(chosen.loss(params, loss_key, batch)[0])
+        batch = task.batch(resplit().data, data_key, "inner_valid")
+        losses.append(task.loss(params, loss_key, batch)[0])
     np.testing.assert_allclose(got.valid[0, 0, 0], np.mean(losses), rtol=1e-5)
 
 

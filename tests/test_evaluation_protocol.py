@@ -36,19 +36,21 @@ def plain(*, num_steps):
     return optax.adam(optax.cosine_decay_schedule(0.3, num_steps))
 
 
+def judged(optimizers, **changes):
+    arguments = {
+        "num_steps": LENGTHS,
+        "tuning_seeds": TUNING,
+        "reporting_seeds": REPORTING,
+        "valid_every": EVERY,
+        "say": lambda line: None,
+    }
+    return evaluate(optimizers, family(), **arguments | changes)
+
+
 @functools.cache
 def results():
     """Returns a candidate and a baseline tuned over three rates, on the toy family."""
-    optimizers = {"mine": plain, "adam": Baseline(small_adam, RATES, "adam")}
-    return evaluate(
-        optimizers,
-        family(),
-        num_steps=LENGTHS,
-        tuning_seeds=TUNING,
-        reporting_seeds=REPORTING,
-        valid_every=EVERY,
-        say=lambda line: None,
-    )
+    return judged({"mine": plain, "adam": Baseline(small_adam, RATES, "adam")})
 
 
 def save_rule(directory, **card):
@@ -105,15 +107,7 @@ def test_learned_rules_run_untuned_and_their_warnings_are_noted(tmp_path):
     path = save_rule(tmp_path / "rule", trained_horizon=[2, EVERY])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = evaluate(
-            entrants.find([f"mine={path}"]),
-            family(),
-            num_steps=LENGTHS,
-            tuning_seeds=TUNING,
-            reporting_seeds=REPORTING,
-            valid_every=EVERY,
-            say=lambda line: None,
-        )
+        found = judged(entrants.find([f"mine={path}"]))
     assert found.trials == {"mine": 0}
     assert len(found.notes) == 1 and f"num_steps is {STEPS}" in found.notes[0]
     slow = curves.curves(
@@ -139,16 +133,7 @@ def test_mistakes_are_found_before_compiling():
     def never(*, num_steps):
         raise AssertionError
 
-    def call(**changes):
-        arguments = {
-            "num_steps": LENGTHS,
-            "tuning_seeds": TUNING,
-            "reporting_seeds": REPORTING,
-            "valid_every": EVERY,
-        }
-        evaluate({"mine": never}, family(), **arguments | changes)
-
     with pytest.raises(ValueError, match="both for tuning and for reporting"):
-        call(reporting_seeds=(1, 2))
+        judged({"mine": never}, reporting_seeds=(1, 2))
     with pytest.raises(ValueError, match="multiple of valid_every"):
-        call(num_steps=(EVERY, EVERY + 1))
+        judged({"mine": never}, num_steps=(EVERY, EVERY + 1))

@@ -1,0 +1,50 @@
+"""The validation loss of a task, over a whole split where it can be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tasks.base import Data, Params, Task
+
+SPLIT = "inner_valid"
+BATCHES = 16
+
+
+def validate(
+    task: Task, params: Params, key: jax.Array, data: Data
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean loss and accuracy over the split `inner_valid`.
+
+    A split of the arrays that batches have, such as images and labels, is taken whole.
+    Else means are over `BATCHES` batches, which `key` fixes. Accuracy
+    is NaN unless the task gives logits and batches have labels.
+    """
+    keys = jax.random.split(key, BATCHES)
+    shape = jax.eval_shape(lambda: task.batch(data, keys[0], SPLIT))
+    if isinstance(data, Mapping) and _is_batch_like(data.get(SPLIT), shape):
+        return _score(task, params, keys[0], data[SPLIT])
+
+    def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        data_key, loss_key = jax.random.split(key)
+        return _score(task, params, loss_key, task.batch(data, data_key, SPLIT))
+
+    return jax.tree.map(jnp.mean, jax.vmap(drawn)(keys))
+
+
+def _score(
+    task: Task, params: Params, key: jax.Array, batch: Any
+) -> tuple[jax.Array, jax.Array]:
+    value, aux = task.loss(params, key, batch)
+    if "logits" not in aux or not isinstance(batch, Mapping) or "label" not in batch:
+        return value, jnp.full_like(value, jnp.nan)
+    return value, jnp.mean(jnp.argmax(aux["logits"], -1) == batch["label"])
+
+
+def _is_batch_like(split: Any, batch: Any) -> bool:
+    """Returns whether a split has the leaves of a batch, all but their number."""
+    if jax.tree.structure(split) != jax.tree.structure(batch):
+        return False
+    pairs = zip(jax.tree.leaves(split), jax.tree.leaves(batch), strict=True)
+    return all(a.dtype == b.dtype and a.shape[1:] == b.shape[1:] for a, b in pairs)
