@@ -77,11 +77,21 @@ def hardware() -> str:
 
 
 def revision() -> str | None:
-    """Returns the Git commit of this code, marked when changed, or None."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    """Returns the Git commit of this code, marked when changed, or None.
+
+    None also for code that a repository merely surrounds, as a virtual environment
+    in it does: its commit says nothing of this code.
+    """
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--match=")
+
+
+def _git(*words: str) -> str | None:
+    """Returns what a Git command about this directory prints, or None if it fails."""
     try:
         found = subprocess.run(
-            command,
+            ["git", *words],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

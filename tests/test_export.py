@@ -1,6 +1,7 @@
 """A run becomes an artifact that an Optax loop can use."""
 
 import json
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,10 @@ import pytest
 import tiny
 
 import lopt
+import meta_train.export
 import meta_train.run
 from lopt.artifact import FIELDS
-from meta_train.export import export
+from meta_train.export import export, revision
 from meta_train.loop import Progress
 
 
@@ -40,7 +42,8 @@ def test_exported_theta_is_the_best_average(path, progress):
 
 def test_card_fills_every_field_but_the_evaluation(path):
     card = json.loads((path / "card.json").read_text())
-    assert [name for name in FIELDS if card[name] is None] == ["schedule", "evaluation"]
+    absent = {name for name in FIELDS if card[name] is None}
+    assert absent - {"code_revision"} == {"schedule", "evaluation"}
     assert card["trained_horizon"] == [4, 6]
     assert card["trained_widths"] == [1.0, 1.0]
     assert card["meta_steps"] == 60
@@ -56,6 +59,23 @@ def test_exported_rule_does_what_it_did_when_saved(path):
     params = {"w": jnp.ones((3, 2))}
     updates, _ = tx.update(params, tx.init(params), params)
     assert jnp.isfinite(updates["w"]).all()
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_revision_is_of_this_code_and_not_of_a_repository_around_it(
+    tmp_path, monkeypatch, tracked
+):
+    file = tmp_path / "meta_train" / "export.py"
+    file.parent.mkdir()
+    file.write_text("")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    commands = [["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]]
+    commands[1:1] = [["add", "."]] if tracked else []
+    for words in commands:
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(meta_train.export, "__file__", str(file))
+    found = revision()
+    assert (found is not None and len(found) == 40) if tracked else found is None
 
 
 def test_exporting_twice_replaces_the_artifact(run, progress, path):
