@@ -108,9 +108,18 @@ def test_damage_is_named_and_the_newest_whole_step_restored(keeper, name, harm):
 
 def test_an_empty_numeric_directory_is_not_a_step(keeper):
     (keeper.directory / "99").mkdir()
-    again = checkpoint.manager(keeper.directory, keep=3)
+    again = checkpoint.manager(Path(keeper.directory), keep=3)
     with pytest.warns(UserWarning, match="99/SHA256SUMS: missing"):
         assert checkpoint.restore(again, state(0)).step == 30
+
+
+def test_a_file_that_no_sum_vouches_for_is_damage(keeper):
+    directory = Path(keeper.directory) / "30"
+    assert checkpoint.damage(directory) is None
+    (directory / "state" / "stray").write_text("")
+    assert checkpoint.damage(directory) == (
+        f"{directory}/state/stray: not listed in SHA256SUMS"
+    )
 
 
 def test_two_damaged_steps_fall_back_twice(keeper):
