@@ -1,0 +1,107 @@
+"""One meta-step: estimate, clip, outer optimizer, average; one compiled program."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lopt.types import LearnedOptimizer
+from meta_train.estimators import Estimator
+
+
+class MetaState(NamedTuple):
+    """Everything that a meta-training run carries from one meta-step to the next.
+
+    Attributes:
+      step: meta-steps done.
+      theta: meta-parameters.
+      average: exponential average of theta.
+      outer: state of the outer optimizer.
+      estimator: state of the estimator; workers are the leading axis of every leaf.
+    """
+
+    step: jax.Array
+    theta: Any
+    average: Any
+    outer: Any
+    estimator: Any
+
+
+class Learner(NamedTuple):
+    """`init(data) -> state`; `step(state, data) -> (state, metrics)`.
+
+    `step` is compiled once and donates `state`.
+    """
+
+    init: Callable[[Any], MetaState]
+    step: Callable[[MetaState, Any], tuple[MetaState, dict[str, jax.Array]]]
+
+
+def build(
+    *,
+    rule: LearnedOptimizer,
+    estimator: Estimator,
+    outer: optax.GradientTransformation,
+    average: float,
+    seed: int,
+    mesh: Mesh,
+) -> Learner:
+    """Returns the learner of `rule`.
+
+    Results do not depend on how many devices the mesh has, but for the order in
+    which floats are summed.
+
+    Args:
+      rule: whose theta is learned.
+      estimator: of the meta-gradient.
+      outer: outer optimizer; clipping by global norm comes first in it, before any
+        adaptive scaling.
+      average: decay of the average of theta, in [0, 1); smaller at the start.
+      seed: all keys are folded from it and the meta-step.
+      mesh: devices along one axis, "worker".
+    """
+    replicated = NamedSharding(mesh, PartitionSpec())
+    sharding = MetaState(
+        *[replicated] * 4, NamedSharding(mesh, PartitionSpec("worker"))
+    )
+
+    def first_state(data: Any) -> MetaState:
+        theta_key, worker_key = jax.random.split(jax.random.key(seed))
+        theta = rule.init(theta_key)
+        return MetaState(
+            step=jnp.zeros([], jnp.int32),
+            theta=theta,
+            average=jax.tree.map(jnp.copy, theta),
+            outer=outer.init(theta),
+            estimator=estimator.init(theta, data, worker_key),
+        )
+
+    def meta_step(state: MetaState, data: Any) -> tuple[MetaState, dict]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        estimate, workers = estimator.estimate(state.theta, state.estimator, data, key)
+        updates, outer_state = outer.update(estimate.grad, state.outer, state.theta)
+        theta = optax.apply_updates(state.theta, updates)
+        decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
+        mean = jax.tree.map(
+            lambda a, b: decay * a + (1 - decay) * b, state.average, theta
+        )
+        metrics = dict(
+            estimate.metrics,
+            loss=estimate.loss,
+            grad_norm=optax.tree.norm(estimate.grad),
+            update_norm=optax.tree.norm(updates),
+            finite=jnp.isfinite(optax.tree.norm(theta)),
+        )
+        return MetaState(state.step + 1, theta, mean, outer_state, workers), metrics
+
+    step = jax.jit(
+        meta_step,
+        donate_argnums=0,
+        in_shardings=(sharding, replicated),
+        out_shardings=(sharding, replicated),
+    )
+    init = jax.jit(first_state, in_shardings=replicated, out_shardings=sharding)
+    return Learner(init, step)

@@ -1,0 +1,171 @@
+"""One inner run: start it, take a window of steps, restart it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lopt import mup, schedules
+from lopt.types import LearnedOptimizer
+from tasks.base import TaskFamily
+
+
+class Worker(NamedTuple):
+    """One inner run.
+
+    Attributes:
+      draw: names the task.
+      params: inner parameters.
+      opt_state: state of the rule, muP scaling and schedule.
+      step: inner steps since the last restart; starts staggered.
+      horizon: inner steps before the next restart.
+    """
+
+    draw: Any
+    params: Any
+    opt_state: Any
+    step: jax.Array
+    horizon: jax.Array
+
+
+class Inner(NamedTuple):
+    """Inner training of ONE worker; estimators vmap it.
+
+    Attributes:
+      start: (theta, data, key) -> worker, at a random step of its horizon.
+      window: (theta, worker, data, key) -> (worker, losses [W]); a worker that
+        reaches its horizon inside the window restarts there.
+      restart: (theta, worker, data, key, force) -> (worker, restarted).
+      unroll: (theta, worker, data, key, num_steps) -> (worker, losses [num_steps]),
+        past the horizon too.
+      loss: (worker, data, key) -> (training loss, aux) on a batch drawn from key.
+    """
+
+    start: Callable[..., Worker]
+    window: Callable[..., tuple[Worker, jax.Array]]
+    restart: Callable[..., tuple[Worker, jax.Array]]
+    unroll: Callable[..., tuple[Worker, jax.Array]]
+    loss: Callable[..., tuple[jax.Array, dict]]
+
+
+OBJECTIVES = {"train": "train", "valid": "outer_valid"}
+
+
+def inner(
+    *,
+    rule: LearnedOptimizer,
+    family: TaskFamily,
+    window: int,
+    horizon: tuple[int, int],
+    objective: str,
+    schedule: dict[str, Any] | None,
+    stagger: bool,
+) -> Inner:
+    """Returns inner training of `family` by `rule`.
+
+    Losses are L_t, the normalised loss after update t on the next batch.
+
+    Args:
+      rule: applied under muP, with widths relative to the family's base width.
+      family: what to train on.
+      window: inner steps per window, W >= 1.
+      horizon: least and greatest inner steps before a restart, log-uniform between.
+      objective: "train", or "valid" for losses on the `outer_valid` split.
+      schedule: `dict(name, peak)` of `lopt.schedules`, over the worker's horizon, for
+        rules that leave their step size to one; or None.
+      stagger: whether workers start at a random step, lest all restart together.
+
+    Raises:
+      ValueError: for an unknown objective or an empty window or horizon.
+    """
+    low, high = horizon
+    if objective not in OBJECTIVES:
+        raise ValueError(f"unknown {objective=}; known: {', '.join(OBJECTIVES)}.")
+    if window < 1 or not 1 <= low <= high:
+        raise ValueError(
+            f"need window >= 1 and 1 <= low <= high, got {window=} and {horizon=}."
+        )
+    info = mup.infer(family.shapes, family.base_shapes)
+
+    def optimizer(theta: Any, num_steps: Any) -> optax.GradientTransformationExtraArgs:
+        stages = [rule.bind(theta, num_steps=num_steps), mup.scale_updates(info)]
+        if schedule is not None:
+            decay = schedules.SCHEDULES[schedule["name"]](schedule["peak"], num_steps)
+            stages.append(optax.scale_by_schedule(decay))
+        return optax.chain(*stages)
+
+    def fresh(theta: Any, data: Any, key: jax.Array) -> Worker:
+        draw_key, init_key, horizon_key = jax.random.split(key, 3)
+        draw = family.sample(draw_key)
+        params = family.task(draw).init(init_key)
+        length = _log_uniform(horizon_key, low, high)
+        opt_state = optimizer(theta, length).init(params)
+        return Worker(draw, params, opt_state, jnp.zeros([], jnp.int32), length)
+
+    def start(theta: Any, data: Any, key: jax.Array) -> Worker:
+        fresh_key, step_key = jax.random.split(key)
+        worker = fresh(theta, data, fresh_key)
+        if not stagger:
+            return worker
+        step = jax.random.randint(step_key, [], 0, worker.horizon, jnp.int32)
+        return worker._replace(step=step)
+
+    def restart(theta, worker, data, key, force):
+        due = force | (worker.step >= worker.horizon)
+        new = fresh(theta, data, key)
+        return jax.tree.map(lambda a, b: jnp.where(due, a, b), new, worker), due
+
+    def loss(worker: Worker, data: Any, key: jax.Array) -> tuple[jax.Array, dict]:
+        return _loss(family.task(worker.draw), worker.params, data, key, "train")
+
+    def step(theta, data, worker, keys):
+        """Returns the worker one update on, and its L_t."""
+        key, next_key = keys
+        task = family.task(worker.draw)
+        grads, _ = jax.grad(
+            lambda params: _loss(task, params, data, key, "train"), has_aux=True
+        )(worker.params)
+        tx = optimizer(theta, worker.horizon)
+        updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
+        params = optax.apply_updates(worker.params, updates)
+        value, _ = _loss(task, params, data, next_key, OBJECTIVES[objective])
+        worker = worker._replace(
+            params=params, opt_state=opt_state, step=worker.step + 1
+        )
+        return worker, task.normalise(value)
+
+    def scan(theta, worker, data, key, *, num_steps, restarts):
+        @jax.checkpoint
+        def body(worker, keys):
+            *batch_keys, restart_key = keys
+            worker, value = step(theta, data, worker, batch_keys)
+            if restarts:
+                worker, _ = restart(theta, worker, data, restart_key, False)
+            return worker, value
+
+        batch_key, restart_key = jax.random.split(key)
+        batch_keys = jax.random.split(batch_key, num_steps + 1)
+        restart_keys = jax.random.split(restart_key, num_steps)
+        keys = (batch_keys[:-1], batch_keys[1:], restart_keys)
+        return jax.lax.scan(body, worker, keys)
+
+    def run_window(theta, worker, data, key):
+        return scan(theta, worker, data, key, num_steps=window, restarts=True)
+
+    def unroll(theta, worker, data, key, num_steps):
+        return scan(theta, worker, data, key, num_steps=num_steps, restarts=False)
+
+    return Inner(start, run_window, restart, unroll, loss)
+
+
+def _loss(task, params, data, key, split):
+    batch_key, loss_key = jax.random.split(key)
+    return task.loss(params, loss_key, task.batch(data, batch_key, split))
+
+
+def _log_uniform(key: jax.Array, low: int, high: int) -> jax.Array:
+    """Returns an integer of [low, high], uniform in its logarithm."""
+    log = jax.random.uniform(key, minval=jnp.log(low), maxval=jnp.log(high + 1))
+    return jnp.clip(jnp.floor(jnp.exp(log)), low, high).astype(jnp.int32)
