@@ -25,7 +25,7 @@ PAPER_ORDER = Features(
 _TAUS = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
 _SHARES = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 
-# name -> (count, num_steps) -> [t], all in float32 and within about [-1, 15]
+# name -> (count, num_steps) -> [t], all within about [-1, 15]
 TIME = {
     "absolute": lambda t, T: jnp.tanh(t / jnp.array(_TAUS) - 1),
     "relative": lambda t, T: jnp.tanh(10 * (t / T - jnp.array(_SHARES))),
@@ -38,7 +38,7 @@ def time_features(
     kinds: tuple[str, ...], count: Any, num_steps: Any
 ) -> Float[Array, " t"]:
     """Returns the time inputs after `count` updates out of `num_steps`."""
-    count = jnp.asarray(count, jnp.float32)
+    count = jnp.asarray(count, float)  # float64 where that is enabled
     return jnp.concatenate([TIME[kind](count, num_steps) for kind in kinds])
 
 
