@@ -63,12 +63,13 @@ def full(*, estimator: str) -> ConfigDict:
 
     c.inner = ConfigDict()
     c.inner.window = 20  # memory grows linearly with it
-    c.inner.horizon = (200, 200)  # log-uniform in between, both included
+    c.inner.horizon = (150, 450)  # log-uniform in between, both included
     c.inner.objective = "train"
+    c.inner.log_offset = 1e-3  # else the small losses late in a run hardly weigh
     c.inner.schedule = None
     c.inner.stagger = True  # a joint restart would saw-tooth the loss
 
-    c.estimator = ConfigDict({"name": estimator, "num_workers": 16})
+    c.estimator = ConfigDict({"name": estimator, "num_workers": 8})
     c.estimator.args = ESTIMATORS[estimator]
 
     c.outer = ConfigDict()

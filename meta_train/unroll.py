@@ -60,12 +60,14 @@ def inner(
     window: int,
     horizon: tuple[int, int],
     objective: str,
+    log_offset: float | None,
     schedule: dict[str, Any] | None,
     stagger: bool,
 ) -> Inner:
     """Returns inner training of `family` by `rule`.
 
-    Losses are L_t, the normalised loss after update t on the next batch.
+    Losses are L_t, the normalised loss after update t on the next batch, or its
+    logarithm.
 
     Args:
       rule: applied under muP, with widths relative to the family's base width.
@@ -73,6 +75,8 @@ def inner(
       window: inner steps per window, W >= 1.
       horizon: least and greatest inner steps before a restart, log-uniform between.
       objective: "train", or "valid" for losses on the `outer_valid` split.
+      log_offset: c > 0 makes the meta-loss log(c + loss), so that a window late in a
+        run, whose losses are small, weighs as much as an early one; None: the loss.
       schedule: `dict(name, peak)` of `lopt.schedules`, over the worker's horizon, for
         rules that leave their step size to one; or None.
       stagger: whether workers start at a random step, lest all restart together.
@@ -87,6 +91,8 @@ def inner(
         raise ValueError(
             f"need window >= 1 and 1 <= low <= high, got {window=} and {horizon=}."
         )
+    if log_offset is not None and log_offset <= 0:
+        raise ValueError(f"log_offset must be positive or None, got {log_offset=}.")
     info = mup.infer(family.shapes, family.base_shapes)
 
     def optimizer(theta: Any, num_steps: Any) -> optax.GradientTransformationExtraArgs:
@@ -134,7 +140,8 @@ def inner(
         worker = worker._replace(
             params=params, opt_state=opt_state, step=worker.step + 1
         )
-        return worker, task.normalise(value)
+        value = task.normalise(value)
+        return worker, value if log_offset is None else jnp.log(log_offset + value)
 
     def scan(theta, worker, data, key, *, num_steps, restarts):
         @jax.checkpoint

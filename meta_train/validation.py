@@ -44,6 +44,7 @@ def score(
             objective=objective,
             schedule=schedule,
             stagger=False,
+            log_offset=None,
         )
         for length in lengths
     ]

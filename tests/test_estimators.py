@@ -66,6 +66,17 @@ def test_truncated_with_window_of_horizon_equals_a_python_loop():
     close((estimate.loss, estimate.grad), (loss, grad))
 
 
+def test_log_offset_makes_the_loss_its_logarithm():
+    rule, family = toys.heavy_ball(), toys.quadratic()
+    theta = rule.init(KEY)
+    losses = []
+    for log_offset in (None, 0.1):
+        inner = toys.inner(rule, family, window=4, horizon=9, log_offset=log_offset)
+        worker = inner.start(theta, {}, KEY)
+        losses.append(jax.jit(inner.window)(theta, worker, {}, KEY)[1])
+    close(losses[1], jnp.log(0.1 + losses[0]))
+
+
 def explicit_bootstrap(rule, family, theta, *, window, extra, rate, matching):
     """Returns the bootstrapped gradient of one worker in two explicit passes."""
     window_key, objective_key, _ = jax.random.split(worker_keys(KEY, 1)[0], 3)
