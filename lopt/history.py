@@ -40,10 +40,10 @@ def factored_axes(shape: tuple[int, ...]) -> tuple[int, int]:
     return int(order[-1]), int(order[-2])
 
 
-def init_decays(dtype: Any = jnp.float32) -> Theta:
+def init_decays() -> Theta:
     """Returns the meta-parameters of the decays: offsets, zero at their defaults."""
     sizes = dict(momentum=len(MOMENTUM), rms=len(RMS), factored=len(FACTORED))
-    return {name: jnp.zeros(size, dtype) for name, size in sizes.items()}
+    return {name: jnp.zeros(size) for name, size in sizes.items()}
 
 
 def init(param: Float[Array, "*p"]) -> History:

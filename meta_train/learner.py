@@ -70,7 +70,10 @@ def build(
 
     def first_state(data: Any) -> MetaState:
         theta_key, worker_key = jax.random.split(jax.random.key(seed))
-        theta = rule.init(theta_key)
+        # Weakly typed leaves would turn strong in the first step, and compile twice.
+        theta = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.result_type(x)), rule.init(theta_key)
+        )
         return MetaState(
             step=jnp.zeros([], jnp.int32),
             theta=theta,
