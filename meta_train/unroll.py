@@ -50,7 +50,12 @@ class Inner(NamedTuple):
     loss: Callable[..., tuple[jax.Array, dict]]
 
 
-OBJECTIVES = {"train": "train", "valid": "outer_valid"}
+# The meta-loss is the mean over these splits.
+OBJECTIVES = {
+    "train": ("train",),
+    "valid": ("outer_valid",),
+    "both": ("train", "outer_valid"),
+}
 
 
 def inner(
@@ -74,7 +79,8 @@ def inner(
       family: what to train on.
       window: inner steps per window, W >= 1.
       horizon: least and greatest inner steps before a restart, log-uniform between.
-      objective: "train", or "valid" for losses on the `outer_valid` split.
+      objective: "train"; "valid" for losses on the `outer_valid` split; "both" for
+        the mean of the two, or of their logarithms.
       log_offset: c > 0 makes the meta-loss log(c + loss), so that a window late in a
         run, whose losses are small, weighs as much as an early one; None: the loss.
       schedule: `dict(name, peak)` of `lopt.schedules`, over the worker's horizon, for
@@ -126,6 +132,10 @@ def inner(
     def loss(worker: Worker, data: Any, key: jax.Array) -> tuple[jax.Array, dict]:
         return _loss(family.task(worker.draw), worker.params, data, key, "train")
 
+    def meta_loss(task, params, data, key, split):
+        value = task.normalise(_loss(task, params, data, key, split)[0])
+        return value if log_offset is None else jnp.log(log_offset + value)
+
     def step(theta, data, worker, keys):
         """Returns the worker one update on, and its L_t."""
         key, next_key = keys
@@ -136,12 +146,13 @@ def inner(
         tx = optimizer(theta, worker.horizon)
         updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
         params = optax.apply_updates(worker.params, updates)
-        value, _ = _loss(task, params, data, next_key, OBJECTIVES[objective])
         worker = worker._replace(
             params=params, opt_state=opt_state, step=worker.step + 1
         )
-        value = task.normalise(value)
-        return worker, value if log_offset is None else jnp.log(log_offset + value)
+        splits = OBJECTIVES[objective]
+        return worker, sum(
+            meta_loss(task, params, data, next_key, split) for split in splits
+        ) / len(splits)
 
     def scan(theta, worker, data, key, *, num_steps, restarts):
         @jax.checkpoint

@@ -1,10 +1,12 @@
-"""Settings of every test: strict shapes, and programs compiled once."""
+"""Settings of every test: strict shapes, and programs compiled once and fast."""
 
 import os
 from pathlib import Path
 
 # Read by JAX on import; a broadcast that adds an axis must be written out.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+# Most time here goes into compiling. `make test-all` optimizes as users do.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -77,6 +77,26 @@ def test_log_offset_makes_the_loss_its_logarithm():
     close(losses[1], jnp.log(0.1 + losses[0]))
 
 
+def test_objectives_are_losses_on_their_splits():
+    shifts = {"train": 0.0, "outer_valid": 1.0}  # of the gradient, by split
+    family = toys.quadratic()
+    task = family.task(())._replace(
+        batch=lambda data, key, split: jnp.full(2, shifts[split])
+    )
+    family = family._replace(task=lambda draw: task)
+    rule, losses = toys.heavy_ball(), {}
+    for objective in ("train", "valid", "both"):
+        inner = toys.inner(rule, family, window=1, horizon=9, objective=objective)
+        worker = inner.start(rule.init(KEY), {}, KEY)
+        after, (losses[objective],) = jax.jit(inner.window)(
+            rule.init(KEY), worker, {}, KEY
+        )
+        x = after.params["x"]
+    close(losses["train"], 0.5 * (x[0] ** 2 + 4 * x[1] ** 2))
+    close(losses["valid"], losses["train"] + x.sum())
+    close(losses["both"], (losses["train"] + losses["valid"]) / 2)
+
+
 def explicit_bootstrap(rule, family, theta, *, window, extra, rate, matching):
     """Returns the bootstrapped gradient of one worker in two explicit passes."""
     window_key, objective_key, _ = jax.random.split(worker_keys(KEY, 1)[0], 3)

@@ -86,13 +86,22 @@ def drift() -> LearnedOptimizer:
     return LearnedOptimizer(lambda key: jnp.zeros([]), bind)
 
 
-def inner(rule, family, *, window, horizon, log_offset=None, stagger=False):
+def inner(
+    rule,
+    family,
+    *,
+    window,
+    horizon,
+    objective="train",
+    log_offset=None,
+    stagger=False,
+):
     return unroll.inner(
         rule=rule,
         family=family,
         window=window,
         horizon=(horizon, horizon),
-        objective="train",
+        objective=objective,
         log_offset=log_offset,
         schedule=None,
         stagger=stagger,
