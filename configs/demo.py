@@ -46,8 +46,8 @@ def full(*, estimator: str) -> ConfigDict:
         "head": "exp",
         "eps": "relative",  # the scale of the loss then does not matter
         "time": ("relative",),
-        "step_mult": 1e-2,
-        "exp_mult": 1e-3,
+        "step_mult": 3e-2,
+        "exp_mult": 0.1,
     }
 
     c.family = ConfigDict({"name": "mlp"})
@@ -63,9 +63,9 @@ def full(*, estimator: str) -> ConfigDict:
 
     c.inner = ConfigDict()
     c.inner.window = 20  # memory grows linearly with it
-    c.inner.horizon = (150, 450)  # log-uniform in between, both included
-    c.inner.objective = "train"
-    c.inner.log_offset = 1e-3  # else the small losses late in a run hardly weigh
+    c.inner.horizon = (150, 300)  # log-uniform in between, both included
+    c.inner.valid_weight = 0.25  # at 0 it overfits: validation losses double
+    c.inner.log_offset = 1e-2  # else the small losses late in a run hardly weigh
     c.inner.schedule = None
     c.inner.stagger = True  # a joint restart would saw-tooth the loss
 
@@ -73,17 +73,17 @@ def full(*, estimator: str) -> ConfigDict:
     c.estimator.args = ESTIMATORS[estimator]
 
     c.outer = ConfigDict()
-    c.outer.num_steps = 1000
+    c.outer.num_steps = 800
     c.outer.learning_rate = 3e-3
     c.outer.end_learning_rate = 1e-4
     c.outer.warmup_steps = 50
     c.outer.weight_decay = 0.0
     c.outer.clip = 1.0
-    c.outer.average = 0.98
+    c.outer.average = 0.99
 
     c.validation = ConfigDict()
     c.validation.every = 100  # 0: export the last average of theta, unseen
-    c.validation.objective = "train"
+    c.validation.valid_weight = 0.25
     c.validation.lengths = (200, 400)  # beyond the horizon too
     c.validation.first_seed = 10_000  # no seed that tunes or reports
     c.validation.num_seeds = 8

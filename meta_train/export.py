@@ -49,7 +49,7 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
         "trained_widths": list(mup.width_ratios(info)),
         "trained_horizon": list(inner["horizon"]),
         "schedule": inner["schedule"],
-        "objective": inner["objective"],
+        "valid_weight": inner["valid_weight"],
         "estimator": estimator,
         "window": inner["window"],
         "meta_steps": progress.step,

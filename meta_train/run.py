@@ -198,7 +198,7 @@ def _estimator(
 def _validation(
     *,
     every: int,
-    objective: str,
+    valid_weight: float,
     lengths: tuple[int, ...],
     first_seed: int,
     num_seeds: int,
@@ -210,7 +210,7 @@ def _validation(
         rule=rule,
         family=family,
         schedule=schedule,
-        objective=objective,
+        valid_weight=valid_weight,
         lengths=lengths,
         first_seed=first_seed,
         num_seeds=num_seeds,

@@ -50,21 +50,13 @@ class Inner(NamedTuple):
     loss: Callable[..., tuple[jax.Array, dict]]
 
 
-# The meta-loss is the mean over these splits.
-OBJECTIVES = {
-    "train": ("train",),
-    "valid": ("outer_valid",),
-    "both": ("train", "outer_valid"),
-}
-
-
 def inner(
     *,
     rule: LearnedOptimizer,
     family: TaskFamily,
     window: int,
     horizon: tuple[int, int],
-    objective: str,
+    valid_weight: float,
     log_offset: float | None,
     schedule: dict[str, Any] | None,
     stagger: bool,
@@ -79,8 +71,9 @@ def inner(
       family: what to train on.
       window: inner steps per window, W >= 1.
       horizon: least and greatest inner steps before a restart, log-uniform between.
-      objective: "train"; "valid" for losses on the `outer_valid` split; "both" for
-        the mean of the two, or of their logarithms.
+      valid_weight: in [0, 1]; that of the loss on the split `outer_valid` in the
+        meta-loss, the rest being that of the loss on `train`. Without it rules learn
+        to overfit.
       log_offset: c > 0 makes the meta-loss log(c + loss), so that a window late in a
         run, whose losses are small, weighs as much as an early one; None: the loss.
       schedule: `dict(name, peak)` of `lopt.schedules`, over the worker's horizon, for
@@ -88,17 +81,18 @@ def inner(
       stagger: whether workers start at a random step, lest all restart together.
 
     Raises:
-      ValueError: for an unknown objective or an empty window or horizon.
+      ValueError: for a weight out of range, or an empty window or horizon.
     """
     low, high = horizon
-    if objective not in OBJECTIVES:
-        raise ValueError(f"unknown {objective=}; known: {', '.join(OBJECTIVES)}.")
+    if not 0 <= valid_weight <= 1:
+        raise ValueError(f"valid_weight must be in [0, 1], got {valid_weight=}.")
     if window < 1 or not 1 <= low <= high:
         raise ValueError(
             f"need window >= 1 and 1 <= low <= high, got {window=} and {horizon=}."
         )
     if log_offset is not None and log_offset <= 0:
         raise ValueError(f"log_offset must be positive or None, got {log_offset=}.")
+    weights = {"train": 1 - valid_weight, "outer_valid": valid_weight}
     info = mup.infer(family.shapes, family.base_shapes)
 
     def optimizer(theta: Any, num_steps: Any) -> optax.GradientTransformationExtraArgs:
@@ -149,10 +143,11 @@ def inner(
         worker = worker._replace(
             params=params, opt_state=opt_state, step=worker.step + 1
         )
-        splits = OBJECTIVES[objective]
         return worker, sum(
-            meta_loss(task, params, data, next_key, split) for split in splits
-        ) / len(splits)
+            weight * meta_loss(task, params, data, next_key, split)
+            for split, weight in weights.items()
+            if weight
+        )
 
     def scan(theta, worker, data, key, *, num_steps, restarts):
         @jax.checkpoint

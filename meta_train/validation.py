@@ -16,7 +16,7 @@ def score(
     rule: LearnedOptimizer,
     family: TaskFamily,
     schedule: dict[str, Any] | None,
-    objective: str,
+    valid_weight: float,
     lengths: tuple[int, ...],
     first_seed: int,
     num_seeds: int,
@@ -30,7 +30,7 @@ def score(
       rule: whose theta is judged.
       family: what it trains.
       schedule: as in `unroll.inner`.
-      objective: "train" for the training loss, "valid" for the `outer_valid` split.
+      valid_weight: as in `unroll.inner`.
       lengths: inner steps of the runs; some beyond the horizon trained at.
       first_seed: the first of the seeds; no other part of a run may use them.
       num_seeds: inner runs of each length.
@@ -41,7 +41,7 @@ def score(
             family=family,
             window=1,
             horizon=(length, length),
-            objective=objective,
+            valid_weight=valid_weight,
             schedule=schedule,
             stagger=False,
             log_offset=None,

@@ -77,7 +77,7 @@ def test_log_offset_makes_the_loss_its_logarithm():
     close(losses[1], jnp.log(0.1 + losses[0]))
 
 
-def test_objectives_are_losses_on_their_splits():
+def test_meta_loss_weighs_the_losses_on_two_splits():
     shifts = {"train": 0.0, "outer_valid": 1.0}  # of the gradient, by split
     family = toys.quadratic()
     task = family.task(())._replace(
@@ -85,16 +85,15 @@ def test_objectives_are_losses_on_their_splits():
     )
     family = family._replace(task=lambda draw: task)
     rule, losses = toys.heavy_ball(), {}
-    for objective in ("train", "valid", "both"):
-        inner = toys.inner(rule, family, window=1, horizon=9, objective=objective)
+    for weight in (0.0, 0.25, 1.0):
+        inner = toys.inner(rule, family, window=1, horizon=9, valid_weight=weight)
         worker = inner.start(rule.init(KEY), {}, KEY)
-        after, (losses[objective],) = jax.jit(inner.window)(
+        after, (losses[weight],) = jax.jit(inner.window)(
             rule.init(KEY), worker, {}, KEY
         )
         x = after.params["x"]
-    close(losses["train"], 0.5 * (x[0] ** 2 + 4 * x[1] ** 2))
-    close(losses["valid"], losses["train"] + x.sum())
-    close(losses["both"], (losses["train"] + losses["valid"]) / 2)
+    train = 0.5 * (x[0] ** 2 + 4 * x[1] ** 2)
+    close(losses, {w: train + w * x.sum() for w in losses})
 
 
 def explicit_bootstrap(rule, family, theta, *, window, extra, rate, matching):

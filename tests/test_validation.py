@@ -8,12 +8,12 @@ import toys
 from meta_train import validation
 
 
-def score(family, *, objective="train", lengths=(3, 7), first_seed=5, num_seeds=4):
+def score(family, *, valid_weight=0.0, lengths=(3, 7), first_seed=5, num_seeds=4):
     return validation.score(
         rule=toys.heavy_ball(),
         family=family,
         schedule=None,
-        objective=objective,
+        valid_weight=valid_weight,
         lengths=lengths,
         first_seed=first_seed,
         num_seeds=num_seeds,

@@ -92,7 +92,7 @@ def inner(
     *,
     window,
     horizon,
-    objective="train",
+    valid_weight=0.0,
     log_offset=None,
     stagger=False,
 ):
@@ -101,7 +101,7 @@ def inner(
         family=family,
         window=window,
         horizon=(horizon, horizon),
-        objective=objective,
+        valid_weight=valid_weight,
         log_offset=log_offset,
         schedule=None,
         stagger=stagger,
