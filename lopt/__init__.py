@@ -1,11 +1,7 @@
 """Learned optimizers as ordinary Optax transformations.
 
->>> import jax, jax.numpy as jnp, optax
->>> rule = build(
-...     "mlp", hidden=4, layers=1, head="normalised", eps="relative",
-...     time=("relative",), step_mult=1e-2, exp_mult=1e-3,
-... )
->>> tx = rule.bind(rule.init(jax.random.key(0)), num_steps=100)
+>>> import jax.numpy as jnp, lopt, optax
+>>> tx = lopt.load("demo", num_steps=200)
 >>> params = {"w": jnp.ones([3, 2])}
 >>> updates, state = tx.update(params, tx.init(params), params)
 >>> optax.apply_updates(params, updates)["w"].shape
