@@ -7,8 +7,9 @@ import optax
 import pytest
 import toys
 
-from meta_train import estimators, unroll
+from meta_train import estimators, learner, unroll
 from meta_train.estimators.base import worker_keys
+from meta_train.run import worker_mesh
 
 KEY = jax.random.key(3)
 
@@ -277,6 +278,24 @@ def test_horizons_are_log_uniform_between_their_bounds():
     horizons = jax.vmap(lambda key: unroll._log_uniform(key, 10, 1000))(keys)
     assert horizons.min() == 10 and horizons.max() <= 1000
     assert abs(float((horizons < 100).mean()) - 0.5) < 0.02
+
+
+def test_weakly_typed_theta_does_not_compile_twice():
+    rule, family = toys.heavy_ball(), toys.quadratic()
+    assert rule.init(KEY)["log_lr"].weak_type
+    inner = toys.inner(rule, family, window=1, horizon=3)
+    learn = learner.build(
+        rule=rule,
+        estimator=estimators.build("truncated", inner=inner, num_workers=1),
+        outer=optax.sgd(0.1),
+        average=0.9,
+        seed=0,
+        mesh=worker_mesh(),
+    )
+    state = learn.init(family.data)
+    for _ in range(2):
+        state, _ = learn.step(state, family.data)
+    assert learn.step._cache_size() == 1
 
 
 def test_unknown_estimator_lists_the_known():
