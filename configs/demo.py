@@ -36,9 +36,14 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def full(*, estimator: str) -> ConfigDict:
     """Returns the config that `make demo` runs."""
-    c = ConfigDict()
-    c.seed = 0
+    c = ConfigDict({"seed": 0})
+    set_inner_training(c)
+    set_meta_training(c, estimator)
+    return c
 
+
+def set_inner_training(c: ConfigDict):
+    """Sets what is learned, and what it learns from."""
     c.rule = ConfigDict({"name": "mlp"})
     c.rule.args = {
         "hidden": 16,
@@ -69,6 +74,9 @@ def full(*, estimator: str) -> ConfigDict:
     c.inner.schedule = None
     c.inner.stagger = True  # a joint restart would saw-tooth the loss
 
+
+def set_meta_training(c: ConfigDict, estimator: str):
+    """Sets how it is learned, checked and recorded."""
     c.estimator = ConfigDict({"name": estimator, "num_workers": 8})
     c.estimator.args = ESTIMATORS[estimator]
 
@@ -90,7 +98,6 @@ def full(*, estimator: str) -> ConfigDict:
 
     c.log = ConfigDict({"every": 10, "tensorboard": False})
     c.checkpoint = ConfigDict({"every": 100, "keep": 3})
-    return c
 
 
 def quick(c: ConfigDict) -> ConfigDict:

@@ -63,8 +63,8 @@ def inner(
 ) -> Inner:
     """Returns inner training of `family` by `rule`.
 
-    Losses are L_t, the normalised loss after update t on the next batch, or its
-    logarithm.
+    Losses are L_t: after update t, the normalised losses on the next batches of the
+    splits `train` and `outer_valid`, or their logarithms, in a weighted mean.
 
     Args:
       rule: applied under muP, with widths relative to the family's base width.
@@ -83,32 +83,10 @@ def inner(
     Raises:
       ValueError: for a weight out of range, or an empty window or horizon.
     """
-    low, high = horizon
-    if not 0 <= valid_weight <= 1:
-        raise ValueError(f"valid_weight must be in [0, 1], got {valid_weight=}.")
-    if window < 1 or not 1 <= low <= high:
-        raise ValueError(
-            f"need window >= 1 and 1 <= low <= high, got {window=} and {horizon=}."
-        )
-    if log_offset is not None and log_offset <= 0:
-        raise ValueError(f"log_offset must be positive or None, got {log_offset=}.")
-    weights = {"train": 1 - valid_weight, "outer_valid": valid_weight}
-    info = mup.infer(family.shapes, family.base_shapes)
-
-    def optimizer(theta: Any, num_steps: Any) -> optax.GradientTransformationExtraArgs:
-        stages = [rule.bind(theta, num_steps=num_steps), mup.scale_updates(info)]
-        if schedule is not None:
-            decay = schedules.SCHEDULES[schedule["name"]](schedule["peak"], num_steps)
-            stages.append(optax.scale_by_schedule(decay))
-        return optax.chain(*stages)
-
-    def fresh(theta: Any, data: Any, key: jax.Array) -> Worker:
-        draw_key, init_key, horizon_key = jax.random.split(key, 3)
-        draw = family.sample(draw_key)
-        params = family.task(draw).init(init_key)
-        length = _log_uniform(horizon_key, low, high)
-        opt_state = optimizer(theta, length).init(params)
-        return Worker(draw, params, opt_state, jnp.zeros([], jnp.int32), length)
+    _check_ranges(window, horizon, valid_weight, log_offset)
+    optimizer = _optimizer(rule, family, schedule)
+    fresh = _fresh(family, optimizer, horizon)
+    step = _step(family, optimizer, _meta_loss(valid_weight, log_offset))
 
     def start(theta: Any, data: Any, key: jax.Array) -> Worker:
         fresh_key, step_key = jax.random.split(key)
@@ -125,29 +103,6 @@ def inner(
 
     def loss(worker: Worker, data: Any, key: jax.Array) -> tuple[jax.Array, dict]:
         return _loss(family.task(worker.draw), worker.params, data, key, "train")
-
-    def meta_loss(task, params, data, key, split):
-        value = task.normalise(_loss(task, params, data, key, split)[0])
-        return value if log_offset is None else jnp.log(log_offset + value)
-
-    def step(theta, data, worker, keys):
-        """Returns the worker one update on, and its L_t."""
-        key, next_key = keys
-        task = family.task(worker.draw)
-        grads, _ = jax.grad(
-            lambda params: _loss(task, params, data, key, "train"), has_aux=True
-        )(worker.params)
-        tx = optimizer(theta, worker.horizon)
-        updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
-        params = optax.apply_updates(worker.params, updates)
-        worker = worker._replace(
-            params=params, opt_state=opt_state, step=worker.step + 1
-        )
-        return worker, sum(
-            weight * meta_loss(task, params, data, next_key, split)
-            for split, weight in weights.items()
-            if weight
-        )
 
     def scan(theta, worker, data, key, *, num_steps, restarts):
         @jax.checkpoint
@@ -171,6 +126,83 @@ def inner(
         return scan(theta, worker, data, key, num_steps=num_steps, restarts=False)
 
     return Inner(start, run_window, restart, unroll, loss)
+
+
+def _check_ranges(window, horizon, valid_weight, log_offset):
+    if window < 1 or not 1 <= horizon[0] <= horizon[1]:
+        raise ValueError(
+            f"need window >= 1 and 1 <= low <= high, got {window=} and {horizon=}."
+        )
+    if not 0 <= valid_weight <= 1:
+        raise ValueError(f"valid_weight must be in [0, 1], got {valid_weight=}.")
+    if log_offset is not None and log_offset <= 0:
+        raise ValueError(f"log_offset must be positive or None, got {log_offset=}.")
+
+
+def _optimizer(rule, family, schedule):
+    """Returns (theta, num_steps) -> what trains a worker."""
+    scaling = mup.scale_updates(mup.infer(family.shapes, family.base_shapes))
+
+    def optimizer(theta: Any, num_steps: Any) -> optax.GradientTransformationExtraArgs:
+        stages = [rule.bind(theta, num_steps=num_steps), scaling]
+        if schedule is not None:
+            decay = schedules.SCHEDULES[schedule["name"]](schedule["peak"], num_steps)
+            stages.append(optax.scale_by_schedule(decay))
+        return optax.chain(*stages)
+
+    return optimizer
+
+
+def _fresh(family, optimizer, horizon):
+    """Returns (theta, data, key) -> a worker at its first step."""
+
+    def fresh(theta: Any, data: Any, key: jax.Array) -> Worker:
+        draw_key, init_key, horizon_key = jax.random.split(key, 3)
+        draw = family.sample(draw_key)
+        params = family.task(draw).init(init_key)
+        length = _log_uniform(horizon_key, *horizon)
+        opt_state = optimizer(theta, length).init(params)
+        return Worker(draw, params, opt_state, jnp.zeros([], jnp.int32), length)
+
+    return fresh
+
+
+def _meta_loss(valid_weight, log_offset):
+    """Returns (task, params, data, key) -> the loss that theta is to lower."""
+    weights = {"train": 1 - valid_weight, "outer_valid": valid_weight}
+
+    def on_split(task, params, data, key, split):
+        value = task.normalise(_loss(task, params, data, key, split)[0])
+        return value if log_offset is None else jnp.log(log_offset + value)
+
+    def meta_loss(task, params, data, key):
+        return sum(
+            weight * on_split(task, params, data, key, split)
+            for split, weight in weights.items()
+            if weight
+        )
+
+    return meta_loss
+
+
+def _step(family, optimizer, meta_loss):
+    """Returns (theta, data, worker, keys) -> the worker one update on, and its L_t."""
+
+    def step(theta, data, worker, keys):
+        key, next_key = keys
+        task = family.task(worker.draw)
+        grads, _ = jax.grad(
+            lambda params: _loss(task, params, data, key, "train"), has_aux=True
+        )(worker.params)
+        tx = optimizer(theta, worker.horizon)
+        updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
+        params = optax.apply_updates(worker.params, updates)
+        worker = worker._replace(
+            params=params, opt_state=opt_state, step=worker.step + 1
+        )
+        return worker, meta_loss(task, params, data, next_key)
+
+    return step
 
 
 def _loss(task, params, data, key, split):

@@ -1,0 +1,88 @@
+"""Every rule and baseline, with parameters of every rank to update."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny_rule import ARGS, descending
+
+from lopt import mup, rules
+from lopt.baselines import BASELINES
+
+PARAMS = {
+    "matrix": jnp.linspace(-1, 1, 12).reshape(3, 4),
+    "vector": jnp.array([0.5, -1.0, 2.0, 0.1]),
+    "scalar": jnp.float32(0.7),
+    "empty": jnp.zeros((0, 3)),
+}
+GRADS = jax.tree.map(lambda x: 0.3 * jnp.cos(5 * x), PARAMS)
+SMALL, SMALL_GRADS = ({"matrix": x["matrix"]} for x in (PARAMS, GRADS))
+
+# name -> start and loss; each optimum is inside, its loss 0.
+TARGETS = {
+    "parabola": (jnp.zeros((2, 3)), lambda x: jnp.sum(jnp.square(x - 0.5))),
+    "valley": (jnp.ones(4), lambda x: jnp.sum(jnp.array([1, 2, 5, 10]) * x**2)),
+    "rosenbrock": (
+        jnp.array([-0.5, 1.0]),
+        lambda x: (1 - x[0]) ** 2 + 10 * (x[1] - x[0] ** 2) ** 2,
+    ),
+    "scalar": (jnp.array(1.0), lambda x: jnp.square(x + 0.5)),
+}
+SHAPES = PARAMS | {name: start for name, (start, _) in TARGETS.items()}
+INFO = mup.infer(SHAPES, SHAPES)
+
+
+def variants():
+    """Returns name -> (num_steps -> optimizer) of every variant of the rule."""
+    found = {}
+    for choice in itertools.product(
+        ("exp", "normalised"), ("relative", "absolute"), ("absolute", "relative")
+    ):
+        head, eps, time = choice
+        rule = rules.build("mlp", **ARGS | dict(head=head, eps=eps, time=(time,)))
+        bind = functools.partial(rule.bind, descending(rule))
+        found["mlp-" + "-".join(choice)] = lambda n, bind=bind: bind(num_steps=n)
+    return found
+
+
+def hand_designed():
+    """Returns name -> (num_steps -> optimizer) of every baseline, schedules mixed."""
+    schedules = itertools.cycle(["linear", "constant", "cosine"])
+    return {
+        name: lambda n, build=baseline.build, schedule=schedule: build(
+            num_steps=n, info=INFO, learning_rate=0.03, schedule=schedule
+        )
+        for (name, baseline), schedule in zip(
+            BASELINES.items(), schedules, strict=False
+        )
+    }
+
+
+RULES = variants()
+OPTIMIZERS = RULES | hand_designed()
+
+
+@functools.cache
+def build(name):
+    return OPTIMIZERS[name](400)
+
+
+def run(tx, grads=GRADS, params=PARAMS, **extra):
+    """Returns the second update and the state after it, computed op by op."""
+    state = tx.init(params)
+    for _ in range(2):
+        updates, state = tx.update(grads, state, params, **extra)
+    return updates, state
+
+
+@functools.cache
+def plain(name):
+    return run(build(name))
+
+
+def same(found, expected, rtol=1e-5):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    close = functools.partial(np.testing.assert_allclose, rtol=rtol, atol=1e-8)
+    jax.tree.map(close, found, expected)
