@@ -93,8 +93,8 @@ def inner(
         worker = fresh(theta, data, fresh_key)
         if not stagger:
             return worker
-        step = jax.random.randint(step_key, [], 0, worker.horizon, jnp.int32)
-        return worker._replace(step=step)
+        done = jax.random.randint(step_key, [], 0, worker.horizon, jnp.int32)
+        return worker._replace(step=done)
 
     def restart(theta, worker, data, key, force):
         due = force | (worker.step >= worker.horizon)
