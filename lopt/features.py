@@ -49,6 +49,7 @@ def features(
     *,
     time: Float[Array, " t"],
     relative: bool,
+    clip: float | None,
 ) -> tuple[Features, Features]:
     """Returns the inputs of one tensor and the scale that multiplies each of them.
 
@@ -61,6 +62,9 @@ def features(
         moments by its square first, so that the constants below are relative and the
         inputs do not change when all gradients are multiplied by a constant. With
         False the constants are absolute, as in arXiv:2203.11860.
+      clip: bound of the normalised inputs, time apart; or None. In a tensor of N
+        entries one of them may be sqrt(N), more than a rule has seen that was trained
+        on smaller tensors; there its steps can be of any size.
 
     Returns:
       `Features` and, in the same structure, scales of shape [f], [r], [c], [t].
@@ -77,6 +81,9 @@ def features(
     col = jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])
     inputs = Features(full, row, col, time.astype(full.dtype))
     scales = Features(*map(_scale, inputs[:3]), jnp.ones_like(inputs.tensor))
+    if clip is not None:
+        clipped = [_clip(x, clip / s) for x, s in zip(inputs[:3], scales, strict=False)]
+        inputs = Features(*clipped, inputs.tensor)
     return inputs, scales
 
 
@@ -107,3 +114,9 @@ def _bounded_rsqrt(x: jax.Array) -> jax.Array:
 def _scale(x: jax.Array) -> jax.Array:
     """Returns 1 / sqrt(1e-5 + mean square) of each feature over its tensor: [f]."""
     return jax.lax.rsqrt(1e-5 + jnp.mean(jnp.square(x), axis=tuple(range(1, x.ndim))))
+
+
+def _clip(x: jax.Array, bound: jax.Array) -> jax.Array:
+    """Returns each feature [f, *p] within its bound [f]."""
+    bound = bound.reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.clip(x, -bound, bound)

@@ -26,6 +26,7 @@ def mlp(
     head: str,
     eps: str,
     time: tuple[str, ...],
+    clip: float | None,
     step_mult: float,
     exp_mult: float,
 ) -> LearnedOptimizer:
@@ -39,12 +40,17 @@ def mlp(
         (constants of the original).
       time: time inputs: any of "absolute" (tied to the horizon trained at),
         "relative" (needs `num_steps`) and "log".
+      clip: bound of the normalised inputs, without which rules trained on small
+        tensors may take steps of any size in large ones; None in the original.
       step_mult: multiplies the update, 1e-3 in the original.
       exp_mult: multiplies the log-magnitude output, 1e-3 in the original.
 
     Raises:
-      ValueError: for a name that is not known, listing those that are.
+      ValueError: for a name that is not known, listing those that are, or a bound
+        that is not positive.
     """
+    if clip is not None and clip <= 0:
+        raise ValueError(f"clip must be positive or None, got {clip=}.")
     _known("head", head, heads.HEADS)
     _known("eps", eps, ("relative", "absolute"))
     for kind in time:
@@ -66,7 +72,7 @@ def mlp(
         grad, wide = grad.astype(dtype), param.astype(dtype)
         past = history.update(theta["decays"], grad, past)
         inputs, scales = features.features(
-            wide, grad, past, time=now, relative=eps == "relative"
+            wide, grad, past, time=now, relative=eps == "relative", clip=clip
         )
         outputs = network.apply(theta["network"], inputs, scales)
         update = head_update(outputs, grad, step_mult=step_mult, exp_mult=exp_mult)

@@ -32,6 +32,7 @@ RULE = rules.build(
     head="exp",
     eps="relative",
     time=("relative",),
+    clip=8.0,
     step_mult=0.1,
     exp_mult=1e-3,
 )

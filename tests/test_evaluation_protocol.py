@@ -21,6 +21,7 @@ RULE = {
     "head": "exp",
     "eps": "relative",
     "time": ["relative"],
+    "clip": 8.0,
     "step_mult": 1e-2,
     "exp_mult": 1e-3,
 }

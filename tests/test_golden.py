@@ -17,6 +17,7 @@ ORIGINAL = dict(
     head="exp",
     eps="absolute",
     time=("absolute",),
+    clip=None,
     step_mult=1e-3,
     exp_mult=1e-3,
 )

@@ -1,0 +1,40 @@
+"""Inputs of the per-parameter MLP."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_rule import ARGS
+
+from lopt import features, history, rules
+
+TIME = jnp.linspace(-1, 15, 4)
+
+
+def normalised(shape, clip):
+    """Returns the inputs after one gradient, of which one entry is not zero."""
+    grad = jnp.zeros(shape).at[(0,) * len(shape)].set(1e-3)
+    past = history.update(history.init_decays(), grad, history.init(grad))
+    inputs, scales = features.features(
+        jnp.ones(shape), grad, past, time=TIME, relative=True, clip=clip
+    )
+    return [
+        np.asarray(x * s.reshape(-1, *[1] * (x.ndim - 1)))
+        for x, s in zip(inputs, scales, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (4096,)])
+def test_clip_bounds_all_inputs_but_time_after_normalisation(shape):
+    *free, time = normalised(shape, None)
+    *bounded, same_time = normalised(shape, 8.0)
+    assert max(np.abs(x).max() for x in free) > 30  # at most the root of 4096
+    for x, y in zip(free, bounded, strict=True):
+        np.testing.assert_allclose(y, np.clip(x, -8, 8), rtol=1e-5)
+    np.testing.assert_array_equal(time, same_time)
+    assert time.max() == 15
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0])
+def test_bound_must_be_positive(clip):
+    with pytest.raises(ValueError, match="clip must be positive or None"):
+        rules.build("mlp", **ARGS | dict(clip=clip))
