@@ -11,7 +11,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from evaluation import entrants, report
+from evaluation import entrants, report, settings
 from evaluation.protocol import evaluate
 from tasks import suites
 
@@ -23,8 +23,8 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def judge(
-    workdir: Path,
     *,
+    workdir: Path,
     optimizers: str,
     reference: str,
     family: Mapping[str, Any],
@@ -51,7 +51,7 @@ def judge(
         raise ValueError(
             f"unknown {reference=}; it must be one of {', '.join(contenders)}."
         )
-    built = suites.build(family["name"], **family["args"])
+    built = settings.named(suites.FAMILIES, suites.build, "config.family", family)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     results = evaluate(
@@ -79,8 +79,9 @@ def main(argv: list[str]) -> None:
         "jax_compilation_cache_dir", cache or str(workdir / "compilation_cache")
     )
     try:
-        judge(workdir, **json.loads(_CONFIG.value.to_json()))
-    except (TypeError, ValueError, FileNotFoundError) as error:
+        resolved = settings.resolve(_CONFIG.value)
+        settings.call(judge, "config", resolved, workdir=workdir)
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

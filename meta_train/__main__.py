@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     # SIGTERM must be caught before the seconds that these imports take.
     import jax
 
-    from meta_train import config as settings
+    from meta_train.config import OtherConfig, claim
     from meta_train.export import export
     from meta_train.loop import Stopped, loop
     from meta_train.run import build
@@ -59,12 +59,12 @@ def main(argv: list[str]) -> None:
     )
     try:
         run = build(_CONFIG.value)
-        settings.claim(workdir, run.config)
-    except (ValueError, FileNotFoundError) as error:
+        claim(workdir, run.config)
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     try:
         progress = loop(run, workdir, stop=terminated)
-    except (Stopped, settings.OtherConfig) as error:
+    except (Stopped, OtherConfig) as error:
         sys.exit(f"error: {error}")
     if progress.step < run.outer.num_steps:
         print(f"Stopped by SIGTERM at meta-step {progress.step}; saved.", flush=True)

@@ -1,5 +1,6 @@
 """A run -> an artifact: theta with a card that says where it comes from."""
 
+import math
 import os
 import platform
 import subprocess
@@ -60,12 +61,17 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
         "selected": {
             "meta_step": progress.best_step,
-            "score": progress.best_score,
+            "score": _finite(progress.best_score),
             "by": validation if validation["every"] else "last average",
         },
         "config": config,
         "licence": "Apache-2.0",
     }
+
+
+def _finite(score: float | None) -> float | None:
+    """Returns a score, or None where each was infinite: JSON has no infinity."""
+    return score if score is not None and math.isfinite(score) else None
 
 
 def hardware() -> str:

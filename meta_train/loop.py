@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from meta_train import checkpoint
-from meta_train import config as settings
+from meta_train.config import refuse_other
 from meta_train.logging import Bar, Journal, mean
 from meta_train.run import Run
 
@@ -104,9 +104,7 @@ def _start(run: Run, keeper: Any) -> Progress:
     if found is None:
         return progress
     notes = dict(found.notes)
-    settings.refuse_other(
-        notes.pop("config"), run.config, where=f"checkpoint {found.step}"
-    )
+    refuse_other(notes.pop("config"), run.config, where=f"checkpoint {found.step}")
     return Progress(**found.state, **notes)
 
 

@@ -8,8 +8,8 @@ import jax
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from evaluation import settings
 from lopt import rules
-from meta_train import config as settings
 from meta_train import estimators, learner, unroll
 from meta_train import validation as meta_validation
 from tasks import suites
@@ -143,18 +143,18 @@ def _build(
     outer = settings.call(Outer, "config.outer", outer)
     rule = settings.named(rules.RULES, rules.build, "config.rule", rule)
     family = settings.named(suites.FAMILIES, suites.build, "config.family", family)
+    runs = settings.call(unroll.inner, "config.inner", inner, rule=rule, family=family)
     every, score = settings.call(
         _validation,
         "config.validation",
         validation,
         rule=rule,
         family=family,
-        schedule=inner.get("schedule"),
+        schedule=inner["schedule"],
     )
-    inner = settings.call(unroll.inner, "config.inner", inner, rule=rule, family=family)
     mesh = worker_mesh()
     estimator = settings.call(
-        _estimator, "config.estimator", estimator, inner=inner, devices=mesh.size
+        _estimator, "config.estimator", estimator, inner=runs, devices=mesh.size
     )
     return Run(
         config=resolved,

@@ -5,7 +5,8 @@ import pytest
 import tiny
 
 import meta_train.run
-from meta_train import config as settings
+from evaluation import settings
+from meta_train.config import refuse_other
 from meta_train.estimators import ESTIMATORS
 
 
@@ -45,4 +46,4 @@ def test_workers_must_divide_among_devices(monkeypatch):
 def test_resolved_config_survives_its_own_json():
     config = settings.resolve(tiny.get_config())
     assert settings.resolve(config) == config
-    settings.refuse_other(config, config, where="here")
+    refuse_other(config, config, where="here")

@@ -1,6 +1,8 @@
 """A run becomes an artifact that an Optax loop can use."""
 
+import dataclasses
 import json
+import math
 import subprocess
 
 import jax
@@ -51,6 +53,16 @@ def test_card_fills_every_field_but_the_evaluation(path):
     assert card["seconds"] == 12.3
     assert card["selected"]["meta_step"] == 40
     assert card["config"]["seed"] == 0
+
+
+def test_rule_whose_every_validation_diverged_is_exported(run, progress, tmp_path):
+    diverged = dataclasses.replace(progress, best_score=math.inf)
+    path = export(run, diverged, tmp_path / "artifact")
+    assert lopt.read(path).card["selected"] == {
+        "meta_step": 40,
+        "score": None,
+        "by": "last average",
+    }
 
 
 def test_exported_rule_does_what_it_did_when_saved(path):

@@ -18,9 +18,10 @@ from toy_run import toy_run
 
 import lopt
 import meta_train.run
+from evaluation import settings
 from meta_train import __main__ as command
 from meta_train import checkpoint
-from meta_train import config as settings
+from meta_train.config import OtherConfig, claim
 from meta_train.loop import Progress, loop
 
 ROOT = Path(__file__).parent.parent
@@ -191,16 +192,23 @@ def test_run_with_no_whole_checkpoint_starts_again(tmp_path):
 
 def test_workdir_of_another_config_is_refused_with_the_differing_keys(tmp_path):
     here = settings.resolve(tiny.get_config())
-    settings.claim(tmp_path, here)
-    settings.claim(tmp_path, here)
+    claim(tmp_path, here)
+    claim(tmp_path, here)
     there = (tmp_path / "config.json").read_text()
     other = settings.resolve(tiny.get_config("pes"))
-    with pytest.raises(settings.OtherConfig) as error:
-        settings.claim(tmp_path, other | {"seed": 7})
+    with pytest.raises(OtherConfig) as error:
+        claim(tmp_path, other | {"seed": 7})
     lines = str(error.value).splitlines()[1:]
     keys = [line.split(":")[0].strip() for line in lines]
     assert keys == ["estimator.args.sigma", "estimator.name", "seed"]
     assert (tmp_path / "config.json").read_text() == there
+
+
+def test_workdir_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    ended = shell(f"--workdir={tmp_path / 'file' / 'run'}")
+    assert ended.returncode == 1
+    assert "Not a directory" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_resolved_config_is_on_disk_before_the_first_step(monkeypatch, tmp_path, main):

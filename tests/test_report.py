@@ -205,9 +205,15 @@ def test_the_page_opens_in_a_browser(tmp_path, width, scheme):
     assert found["ground"] == ground[scheme]
 
 
-def command_line(workdir, *flags):
+EVALUATE = """
+import runpy
+c = runpy.run_path("configs/evaluate.py")["get_config"]("quick").unlock()
+"""
+
+
+def command_line(workdir, *flags, config="configs/evaluate.py:quick"):
     command = [sys.executable, "-m", "evaluation", f"--workdir={workdir}"]
-    command += ["--config=configs/evaluate.py:quick", *flags]
+    command += [f"--config={config}", *flags]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
@@ -231,3 +237,20 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, flag, words):
     assert done.returncode == 1
     assert words in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr and not any(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    "edit, words",
+    [
+        ("c.family.args.widht = 4", "config.family.args has no key 'widht'; did you m"),
+        ("c.reporting_seed = (1, 2)", "no key 'reporting_seed'; did you mean 'report"),
+        ("del c.reference", "config lacks the key 'reference'; set config.reference."),
+    ],
+)
+def test_a_config_of_wrong_keys_is_refused(tmp_path, edit, words):
+    config = tmp_path / "config.py"
+    config.write_text(f"{EVALUATE}\ndef get_config():\n  {edit}\n  return c")
+    done = command_line(tmp_path, config=config)
+    assert done.returncode == 1
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not any(tmp_path.glob("*.json"))
