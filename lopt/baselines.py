@@ -1,5 +1,6 @@
 """Hand-designed optimizers, and the hyperparameters of each that are worth tuning."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -107,13 +108,16 @@ def _wide(
     """Returns `tx` with its state in float32 or wider, and updates as gradients are."""
     tx = optax.with_extra_args_support(tx)
 
-    def widen(tree: Any) -> Any:
-        wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))  # noqa: E731
-        return jax.tree.map(wide, tree)
+    def wide(x: Any) -> jax.Array:
+        x = jnp.asarray(x)  # a float of Python too
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+    widen = functools.partial(jax.tree.map, wide)
 
     def update(grads, state, params=None, **extra):
         updates, state = tx.update(widen(grads), state, widen(params), **extra)
-        return jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads), state
+        narrow = lambda u, g: u.astype(jnp.asarray(g).dtype)  # noqa: E731
+        return jax.tree.map(narrow, updates, grads), state
 
     return optax.GradientTransformationExtraArgs(lambda p: tx.init(widen(p)), update)
 

@@ -66,6 +66,7 @@ def mlp(
 
     def leaf(theta, grad, param, past, now):
         """Returns the update and the new history of one tensor."""
+        grad, param = jnp.asarray(grad), jnp.asarray(param)  # floats of Python too
         if not param.size:
             return jnp.zeros_like(param), past
         dtype = jnp.promote_types(param.dtype, jnp.float32)

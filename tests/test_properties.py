@@ -182,6 +182,12 @@ def test_empty_leaf_changes_nothing_and_scalar_is_a_vector_of_one(name):
 
 
 @every
+def test_numbers_of_python_are_scalars(name):
+    params, grads = ({"scalar": float(x["scalar"])} for x in (PARAMS, GRADS))
+    same(run(build(name), grads, params)[0]["scalar"], plain(name)[0]["scalar"])
+
+
+@every
 def test_zero_gradients_give_finite_updates(name):
     updates, _ = run(build(name), jax.tree.map(jnp.zeros_like, GRADS))
     assert all(np.all(np.isfinite(x)) for x in updates.values())
