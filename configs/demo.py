@@ -51,7 +51,7 @@ def set_inner_training(c: ConfigDict):
         "head": "exp",
         "eps": "relative",  # the scale of the loss then does not matter
         "time": ("relative",),
-        "clip": 8.0,
+        "clip": 16.0,  # else it may blow up in wide networks
         "step_mult": 3e-2,
         "exp_mult": 0.1,
     }
