@@ -6,7 +6,7 @@ READY := .venv/.ready
 
 .PHONY: demo test test-all lint lock clean
 
-# Meta-trains, exports, evaluates and shows the result: about 7 minutes on 2 cores.
+# Meta-trains, exports, evaluates and shows the result: 3 to 7 minutes on 2 cores.
 demo: $(READY)
 	$(BIN)/python -m meta_train --config=configs/demo.py --workdir=runs/demo
 	$(BIN)/python -m evaluation --config=configs/evaluate.py \

@@ -2,7 +2,7 @@
 
     python -m meta_train --config=configs/demo.py --workdir=runs/demo
 
-Hardware: 2 CPU cores, 5.5 minutes. Scores: see the README.
+Hardware: 2 CPU cores, 2 to 6 minutes. Scores: see the README.
 Variants, after a colon and joined by commas: `pes`, `bootstrapped` (the estimator),
 `quick` (seconds, for tests; learns nothing).
 """

@@ -31,14 +31,14 @@ LIGHT = Theme(
     "#ffffff",
     "#1a1a1a",
     "#dddddd",
-    ("#d55e00", "#aa3377"),
+    ("#d55e00", "#aa3377", "#b8860b"),
     ("#0072b2", "#009e73", "#7a5195", "#666666"),
 )
 DARK = Theme(
     "#14171a",
     "#e8e8e8",
     "#3a3f44",
-    ("#ff8c3b", "#ee88bb"),
+    ("#ff8c3b", "#ee88bb", "#e3c04a"),
     ("#56b4e9", "#2cc79d", "#c9a0ff", "#aaaaaa"),
 )
 
@@ -84,7 +84,8 @@ def _panel(axis: Any, results: Results, length: int, split: str, theme: Theme) -
     handles, labels = axis.get_legend_handles_labels()
     pairs = sorted(zip(handles, labels, strict=True), key=lambda x: order.index(x[1]))
     if pairs:
-        axis.legend(*zip(*pairs, strict=True), frameon=False, handlelength=3.2)
+        look = {"facecolor": theme.ground, "edgecolor": "none", "framealpha": 0.7}
+        axis.legend(*zip(*pairs, strict=True), handlelength=3.2, **look)
 
 
 def _styled(entries: Sequence[Entry], theme: Theme) -> list[tuple[Entry, dict]]:
