@@ -6,7 +6,8 @@
 
 Hardware: 2 CPU cores, about a minute, half of it compiling. Baselines are tuned over 3
 schedules x 13 learning rates on 5 seeds, anew for each column and length; learned
-optimizers are not tuned. Scores: see the README.
+optimizers are not tuned. Expected of Adam over 200 steps: mean training loss .146,
+final .0125, validation .09.
 Variant: `quick` (seconds, for tests; says nothing).
 """
 
@@ -31,6 +32,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "batch_size": 64,
         "activations": ("relu",),
         "init_scale": (1.0, 1.0),
+        "parametrization": "mup",
+        "zero_readout": True,  # hidden layers then learn from the second update on
     }
 
     c.num_steps = (200, 400)

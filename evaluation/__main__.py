@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from evaluation import entrants, report, settings
-from evaluation.protocol import evaluate
+from evaluation.protocol import check, evaluate
 from tasks import suites
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -52,14 +52,16 @@ def judge(
             f"unknown {reference=}; it must be one of {', '.join(contenders)}."
         )
     built = settings.named(suites.FAMILIES, suites.build, "config.family", family)
+    seeds = _seeds(tuning_seeds), _seeds(reporting_seeds)
+    check(num_steps, valid_every, *seeds)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     results = evaluate(
         contenders,
         built,
         num_steps=num_steps,
-        tuning_seeds=_seeds(tuning_seeds),
-        reporting_seeds=_seeds(reporting_seeds),
+        tuning_seeds=seeds[0],
+        reporting_seeds=seeds[1],
         valid_every=valid_every,
         say=lambda line: print(line, flush=True),
     )
@@ -90,17 +92,5 @@ def _seeds(first_and_number: tuple[int, int]) -> tuple[int, ...]:
     return tuple(range(first, first + number))
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """Returns the arguments that are no flags; ends with one line on a bad flag."""
-    try:
-        rest = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    if flags.FLAGS["verbosity"].using_default_value:
-        # Libraries tell much at INFO; --verbosity=0 brings it back.
-        flags.FLAGS.verbosity = -1
-    return rest
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=settings.parse)

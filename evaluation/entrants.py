@@ -85,4 +85,4 @@ def _entrant(source: str) -> Baseline:
     def build(*, num_steps: Any, info: mup.Info) -> Any:
         return lopt.load(source, num_steps=num_steps, mup=info)
 
-    return Baseline(build, space={}, like="adam")
+    return Baseline(build, space={})

@@ -107,9 +107,7 @@ def evaluate(
         "valid_every": valid_every,
     }
     seeds = Seeds(tuple(tuning_seeds), tuple(reporting_seeds))
-    tuning.disjoint(*seeds)
-    for length in num_steps:
-        curves.check_length(length, valid_every)
+    check(num_steps, valid_every, *seeds)
     contenders = {n: entrants.contender(x, family) for n, x in optimizers.items()}
     with _noting() as notes:
         sizes = _state_bytes(contenders, family, num_steps)
@@ -128,6 +126,18 @@ def evaluate(
         seconds=seconds,
         notes=(*notes, *_edge_notes(entries)),
     )
+
+
+def check(
+    num_steps: Sequence[int],
+    valid_every: int,
+    tuning_seeds: Sequence[int],
+    reporting_seeds: Sequence[int],
+) -> None:
+    """Raises ValueError if seeds overlap, or a length does not fit."""
+    tuning.disjoint(tuning_seeds, reporting_seeds)
+    for length in num_steps:
+        curves.check_length(length, valid_every)
 
 
 def _judge(

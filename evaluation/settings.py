@@ -3,9 +3,11 @@
 import difflib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict
 
 
@@ -17,6 +19,18 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
     """
     plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     return _tuples(json.loads(json.dumps(plain)))
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Returns the arguments that are no flags; ends with one line on a bad flag."""
+    try:
+        rest = flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if flags.FLAGS["verbosity"].using_default_value:
+        # Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
+        flags.FLAGS.verbosity = -1
+    return rest
 
 
 def call(

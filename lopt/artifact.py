@@ -67,7 +67,7 @@ def save(
     theta: Theta,
     card: dict[str, Any],
 ) -> None:
-    """Writes an artifact: whole, or not at all.
+    """Writes an artifact; one that is replaced is gone only once the new is whole.
 
     Args:
       directory: created, or replaced if it holds an artifact.
@@ -97,6 +97,20 @@ def save(
         indent=1,
         allow_nan=False,
     )
+    _replace(directory, {WEIGHTS: weights, CARD: (text + "\n").encode()})
+
+
+def annotate(directory: str | os.PathLike, **fields: Any) -> None:
+    """Sets fields of an artifact's card, such as its evaluation, to JSON values.
+
+    Raises:
+      ValueError: as `read`, or if a field is not JSON or not one of `FIELDS`.
+    """
+    directory = Path(directory)
+    if unknown := fields.keys() - set(FIELDS):
+        raise ValueError(f"no such field: {unknown}; known: {', '.join(FIELDS)}.")
+    text = json.dumps(read(directory).card | fields, indent=1, allow_nan=False)
+    weights = _bytes(directory / WEIGHTS)
     _replace(directory, {WEIGHTS: weights, CARD: (text + "\n").encode()})
 
 
@@ -207,7 +221,7 @@ def _outputs(rule: LearnedOptimizer, theta: Theta, golden: dict[str, Any]) -> li
 
 
 def _replace(directory: Path, files: dict[str, bytes]) -> None:
-    """Makes a directory of exactly `files`, in one rename."""
+    """Makes a directory of exactly `files`; what is there gives way by a rename."""
     foreign = {x.name for x in directory.iterdir()} if directory.exists() else set()
     if foreign - set(files):
         raise FileExistsError(f"{directory} holds other files than an artifact's.")

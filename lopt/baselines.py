@@ -20,12 +20,10 @@ class Baseline(NamedTuple):
         and numeric hyperparameters may be traced; `schedule` is a name or index of
         `SCHEDULES`; `info` is from `mup.infer`, and only muP optimizers use it.
       space: values to try of each hyperparameter, their product being the budget.
-      like: the row of muP's table that its updates obey, "adam" or "sgd".
     """
 
     build: Callable[..., optax.GradientTransformationExtraArgs]
     space: dict[str, tuple[Any, ...]]
-    like: str
 
 
 def sgdm(
@@ -128,10 +126,8 @@ ADAM_RATES = tuple(10 ** (k / 4) for k in range(-16, -3))  # 1e-4 to .1, 4 a dec
 EVERY = tuple(schedules.SCHEDULES)
 
 BASELINES = {
-    "sgdm": Baseline(sgdm, {"schedule": EVERY, "learning_rate": SGD_RATES}, "sgd"),
-    "adam": Baseline(adam, {"schedule": EVERY, "learning_rate": ADAM_RATES}, "adam"),
-    "adamw": Baseline(adamw, {"schedule": EVERY, "learning_rate": ADAM_RATES}, "adam"),
-    "muadam": Baseline(
-        muadam, {"schedule": EVERY, "learning_rate": ADAM_RATES}, "adam"
-    ),
+    "sgdm": Baseline(sgdm, {"schedule": EVERY, "learning_rate": SGD_RATES}),
+    "adam": Baseline(adam, {"schedule": EVERY, "learning_rate": ADAM_RATES}),
+    "adamw": Baseline(adamw, {"schedule": EVERY, "learning_rate": ADAM_RATES}),
+    "muadam": Baseline(muadam, {"schedule": EVERY, "learning_rate": ADAM_RATES}),
 }

@@ -18,7 +18,7 @@ def load(
     *,
     num_steps: Any = None,
     mup: widths.Info | None = None,
-    learning_rate: float | optax.Schedule | None = None,
+    learning_rate: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Returns a released rule, or one at a path, as an Optax optimizer.
 
@@ -35,12 +35,17 @@ def load(
 
     Raises:
       ValueError: if there is no such artifact, listing the released ones; naming the
-        file and the check that it failed; or if `num_steps` is needed and missing.
+        file and the check that it failed; if `num_steps` is needed and missing, or
+        below 1; or if the learning rate is negative.
 
     Warns:
       UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
     """
     theta, rule, card = artifact.read(find(name_or_path))
+    if _is_number(num_steps) and num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
+    if _is_number(learning_rate) and learning_rate < 0:
+        raise ValueError(f"updates descend already: got {learning_rate=}; drop the -.")
     if num_steps is not None:
         _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
     stages = [rule.bind(theta, num_steps=num_steps)]
@@ -48,8 +53,6 @@ def load(
         _warn_outside(card, "mup", "trained_widths", widths.width_ratios(mup))
         stages.append(widths.scale_updates(mup))
     rate = _trained_rate(card, num_steps) if learning_rate is None else learning_rate
-    if isinstance(rate, int | float) and rate < 0:
-        raise ValueError(f"updates descend already: got {learning_rate=}; drop the -.")
     if rate is not None:
         rate = rate if callable(rate) else optax.constant_schedule(rate)
         stages.append(optax.scale_by_schedule(rate))
@@ -117,11 +120,16 @@ def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None
     return schedules.build(schedule["name"], peak=schedule["peak"], num_steps=num_steps)
 
 
+def _is_number(x: Any) -> bool:
+    """Returns whether the value of x is known, as that of a traced number is not."""
+    return x is not None and not callable(x) and not isinstance(x, jax.core.Tracer)
+
+
 def _warn_outside(
     card: dict[str, Any], argument: str, field: str, values: tuple[Any, ...]
 ) -> None:
     """Warns if a value is outside the card's [low, high]."""
-    if card[field] is None or any(isinstance(x, jax.core.Tracer) for x in values):
+    if card[field] is None or not all(map(_is_number, values)):
         return
     low, high = card[field]
     if min(values) < low or max(values) > high:

@@ -39,7 +39,7 @@ def mlp(
       eps: "relative" (updates do not depend on the scale of gradients) or "absolute"
         (constants of the original).
       time: time inputs: any of "absolute" (tied to the horizon trained at),
-        "relative" (needs `num_steps`) and "log".
+        "relative" (needs `num_steps`) and "log"; at least one.
       clip: bound of the normalised inputs, without which rules trained on small
         tensors may take steps of any size in large ones; None in the original.
       step_mult: multiplies the update, 1e-3 in the original.
@@ -53,6 +53,8 @@ def mlp(
         raise ValueError(f"clip must be positive or None, got {clip=}.")
     _known("head", head, heads.HEADS)
     _known("eps", eps, ("relative", "absolute"))
+    if not time:
+        raise ValueError(f"time is empty; known: {', '.join(features.TIME)}.")
     for kind in time:
         _known("time", kind, features.TIME)
     head_outputs, head_update = heads.HEADS[head]

@@ -8,6 +8,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from evaluation import settings
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to train, `path.py` or `path.py:variant`.", lock_config=True
 )
@@ -67,22 +69,11 @@ def main(argv: list[str]) -> None:
     except (Stopped, OtherConfig) as error:
         sys.exit(f"error: {error}")
     if progress.step < run.outer.num_steps:
-        print(f"Stopped by SIGTERM at meta-step {progress.step}; saved.", flush=True)
+        saved = "not saved, every worker had diverged" if progress.barren else "saved"
+        print(f"Stopped by SIGTERM at meta-step {progress.step}; {saved}.", flush=True)
         return
     print(f"artifact: {export(run, progress, workdir / 'artifact')}", flush=True)
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Returns the arguments that are no flags; ends with one line on a bad flag."""
-    try:
-        rest = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError) as error:
-        sys.exit(f"error: {error}")
-    if flags.FLAGS["verbosity"].using_default_value:
-        # Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
-        flags.FLAGS.verbosity = -1
-    return rest
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=settings.parse)

@@ -33,12 +33,7 @@ def manager(directory: Path, *, keep: int) -> ocp.CheckpointManager:
     Args:
       directory: made if absent; remains of killed saves in it are removed.
       keep: at least 2, for an older step is deleted before the new one is sealed.
-
-    Raises:
-      ValueError: when `keep` is below 2.
     """
-    if keep < 2:
-        raise ValueError(f"checkpoint.keep must be at least 2, got {keep}; try 3.")
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
         enable_async_checkpointing=False,

@@ -1,9 +1,15 @@
-"""A run -> an artifact: theta with a card that says where it comes from."""
+"""A run -> an artifact: theta with a card that says where it comes from.
 
+Once it has been judged, its card takes the results too:
+
+    python -m meta_train.export runs/demo/artifact runs/demo/evaluation learned
+"""
+
+import argparse
+import json
 import math
-import os
 import platform
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +62,7 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
         "meta_steps": progress.step,
         "inner_steps": progress.step * per_meta_step,
         "seconds": round(progress.seconds, 1),
-        "hardware": hardware(),
-        "code_revision": revision(),
+        **progress.origin,
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
         "selected": {
             "meta_step": progress.best_step,
@@ -74,45 +79,45 @@ def _finite(score: float | None) -> float | None:
     return score if score is not None and math.isfinite(score) else None
 
 
-def hardware() -> str:
-    """Returns the devices that this process computes on, in words."""
-    device = jax.devices()[0]
-    kind = _processor() if device.platform == "cpu" else device.device_kind
-    cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    return f"{jax.device_count()} x {kind}{cores}"
+def add_evaluation(directory: Path, report: Path, name: str) -> None:
+    """Writes what an evaluation found of an artifact, and of baselines, into its card.
 
+    Args:
+      directory: of the artifact.
+      report: directory that `python -m evaluation` wrote.
+      name: of the artifact in it.
 
-def revision() -> str | None:
-    """Returns the Git commit of this code, marked when changed, or None.
-
-    None also for code that a repository merely surrounds, as a virtual environment
-    in it does: its commit says nothing of this code.
+    Raises:
+      ValueError: if the artifact is damaged, or the report has no such optimizer.
     """
-    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None
-    return _git("describe", "--always", "--dirty", "--abbrev=40", "--match=")
+    results = json.loads((Path(report) / "results.json").read_text())
+    names = dict.fromkeys(row["name"] for row in results["rows"])
+    if name not in names:
+        raise ValueError(f"no {name!r} in {report}; there are: {', '.join(names)}.")
+    kept = ("name", "num_steps", "metric", "mean", "low", "high")
+    summary = {
+        "family": results["settings"]["family"],
+        "reporting_seeds": results["settings"]["reporting_seeds"],
+        "rows": [
+            {key: row[key] for key in kept}
+            for row in results["rows"]
+            if row["name"] == name or not row["candidate"]
+        ],
+        "speedups": [row for row in results["speedups"] if row["name"] == name],
+        "reference": results["reference"],
+    }
+    artifact.annotate(directory, evaluation=summary)
 
 
-def _git(*words: str) -> str | None:
-    """Returns what a Git command about this directory prints, or None if it fails."""
-    try:
-        found = subprocess.run(
-            ["git", *words],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Adds an evaluation to a card."""
+    parser = argparse.ArgumentParser(description=add_evaluation.__doc__.split("\n")[0])
+    parser.add_argument("artifact", type=Path, help="directory of the artifact")
+    parser.add_argument("report", type=Path, help="directory of the evaluation")
+    parser.add_argument("name", help="of the artifact in the evaluation")
+    given = parser.parse_args(arguments)
+    add_evaluation(given.artifact, given.report, given.name)
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.machine()
+if __name__ == "__main__":
+    main()

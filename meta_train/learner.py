@@ -85,20 +85,21 @@ def build(
     def meta_step(state: MetaState, data: Any) -> tuple[MetaState, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         estimate, workers = estimator.estimate(state.theta, state.estimator, data, key)
-        updates, outer_state = outer.update(estimate.grad, state.outer, state.theta)
-        theta = optax.apply_updates(state.theta, updates)
-        decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
-        mean = jax.tree.map(
-            lambda a, b: decay * a + (1 - decay) * b, state.average, theta
+        new, update_norm = _updated(outer, average, state, estimate.grad)
+        # Without a valid worker there is no gradient, but momentum would move theta.
+        new = jax.tree.map(
+            lambda a, b: jnp.where(estimate.metrics["valid"] > 0, a, b),
+            new,
+            (state.theta, state.average, state.outer),
         )
         metrics = dict(
             estimate.metrics,
             loss=estimate.loss,
             grad_norm=optax.tree.norm(estimate.grad),
-            update_norm=optax.tree.norm(updates),
-            finite=jnp.isfinite(optax.tree.norm(theta)),
+            update_norm=update_norm,
+            finite=jnp.isfinite(optax.tree.norm(new[0])),
         )
-        return MetaState(state.step + 1, theta, mean, outer_state, workers), metrics
+        return MetaState(state.step + 1, *new, workers), metrics
 
     step = jax.jit(
         meta_step,
@@ -108,3 +109,14 @@ def build(
     )
     init = jax.jit(first_state, in_shardings=replicated, out_shardings=sharding)
     return Learner(init, step)
+
+
+def _updated(
+    outer: optax.GradientTransformation, average: float, state: MetaState, grad: Any
+) -> tuple[tuple[Any, Any, Any], jax.Array]:
+    """Returns (theta, its average, the outer state) and the norm of the update."""
+    updates, outer_state = outer.update(grad, state.outer, state.theta)
+    theta = optax.apply_updates(state.theta, updates)
+    decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
+    mean = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.average, theta)
+    return (theta, mean, outer_state), optax.tree.norm(updates)

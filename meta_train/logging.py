@@ -67,19 +67,21 @@ class Bar:
     """Shows meta-steps done, the loss, the rate and the remaining time.
 
     A moving bar on a terminal; elsewhere a plain line a call. The rate is counted
-    from the first call on, so that compiling does not slow it.
+    from the first call on, so that compiling does not slow it; that call shows none.
 
     >>> from rich.console import Console
     >>> with Bar(total=100, step=0, console=Console(force_terminal=False)) as bar:
+    ...     bar.show(50, loss=0.5)
     ...     bar.show(100, loss=0.25)  # doctest: +ELLIPSIS
+    meta-step 50/100  loss 0.5000
     meta-step 100/100  loss 0.2500  ... steps/s  0:00:00 left
     """
 
     def __init__(self, *, total: int, step: int, console: Console | None = None):
-        """Starts counting at `step` of `total` meta-steps."""
+        """Starts at `step` of `total` meta-steps."""
         self._console = console or Console(file=sys.stdout, highlight=False)
         self._total = total
-        self._origin, self._moved = (step, time.monotonic()), False
+        self._origin: tuple[int, float] | None = None
         self._progress = None
         if self._console.is_terminal:
             self._progress = Progress(*_COLUMNS, console=self._console)
@@ -100,16 +102,21 @@ class Bar:
 
     def show(self, step: int, *, loss: float) -> None:
         """Shows that `step` meta-steps are done and the loss of the last ones."""
-        now = time.monotonic()
-        rate = (step - self._origin[0]) / max(now - self._origin[1], 1e-9)
-        if not self._moved:
-            self._origin, self._moved = (step, now), True
-        left = _clock((self._total - step) / max(rate, 1e-9))
-        text = f"loss {loss:.4f}  {rate:.1f} steps/s  {left} left"
+        text = f"loss {loss:.4f}{self._pace(step)}"
         if self._progress is not None:
             self._progress.update(self._task, completed=step, text=text)
         else:
             self.say(f"meta-step {step}/{self._total}  {text}")
+
+    def _pace(self, step: int) -> str:
+        """Returns rate and remaining time, from the second call on."""
+        now = time.monotonic()
+        if self._origin is None:
+            self._origin = step, now
+            return ""
+        first, began = self._origin
+        rate = max(step - first, 1e-9) / max(now - began, 1e-9)
+        return f"  {rate:.1f} steps/s  {_clock((self._total - step) / rate)} left"
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar where there is one."""
@@ -151,12 +158,8 @@ def _jsonable(row: dict[str, float]) -> dict[str, float | None]:
 
 
 def _tensorboard(workdir: Path, step: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter  # Only needed when asked for.
-    except ImportError as error:
-        raise ImportError(
-            "log.tensorboard=True needs tensorboardX; try `pip install tensorboardX`."
-        ) from error
+    from tensorboardX import SummaryWriter  # only needed when asked for
+
     return SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from meta_train import checkpoint
 from meta_train.config import refuse_other
 from meta_train.logging import Bar, Journal, mean
+from meta_train.provenance import provenance
 from meta_train.run import Run
 
 # One draw of tasks may fail every worker; so many in a row are theta's fault.
@@ -36,6 +37,7 @@ class Progress:
       step: meta-steps done.
       seconds: wall-clock spent, summed over resumed parts.
       barren: last meta-steps in a row without a valid worker.
+      origin: `{"code_revision", "hardware"}` that the run began with.
     """
 
     meta: Any
@@ -45,6 +47,7 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     barren: int = 0
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def loop(
@@ -99,7 +102,8 @@ class Tools:
 def _start(run: Run, keeper: Any) -> Progress:
     meta = run.learner.init(run.data)
     # The learner donates its state, so what is kept beside it must be a copy.
-    progress = Progress(meta=meta, best=jax.tree.map(jnp.copy, meta.average))
+    best = jax.tree.map(jnp.copy, meta.average)
+    progress = Progress(meta=meta, best=best, origin=provenance())
     found = checkpoint.restore(keeper, {"meta": meta, "best": progress.best})
     if found is None:
         return progress
@@ -171,7 +175,7 @@ def _save(progress: Progress, tools: Tools) -> None:
         progress.best_step = progress.step
     notes = {
         name: getattr(progress, name)
-        for name in ("best_step", "best_score", "step", "seconds")
+        for name in ("best_step", "best_score", "step", "seconds", "origin")
     }
     notes["config"] = tools.run.config
     state = {"meta": progress.meta, "best": progress.best}

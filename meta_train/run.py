@@ -1,6 +1,7 @@
 """`ConfigDict` -> `Run`: everything that one config describes, built."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +41,14 @@ class Outer:
     clip: float
     average: float
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of its range."""
+        if self.num_steps < 1 or self.clip <= 0 or not 0 <= self.average < 1:
+            raise ValueError(
+                "config.outer needs num_steps >= 1, clip > 0 and 0 <= average < 1, got "
+                f"{self.num_steps}, {self.clip} and {self.average}."
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Log:
@@ -48,6 +57,13 @@ class Log:
     every: int
     tensorboard: bool
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where TensorBoard is asked for and cannot be served."""
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise ValueError(
+                "config.log.tensorboard needs tensorboardX: `pip install tensorboardX`."
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Saving:
@@ -55,6 +71,13 @@ class Saving:
 
     every: int
     keep: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless a step can be kept while the next is saved."""
+        if self.keep < 2:
+            raise ValueError(
+                f"config.checkpoint.keep must be at least 2, got {self.keep}; try 3."
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,11 +202,11 @@ def _build(
 def _estimator(
     *, name: str, num_workers: int, args: Section, inner: unroll.Inner, devices: int
 ) -> estimators.Estimator:
-    if num_workers % devices:
+    if num_workers < 1 or num_workers % devices:
         raise ValueError(
-            "config.estimator.num_workers must be a multiple of the number of "
+            "config.estimator.num_workers must be a positive multiple of the number of "
             f"devices, got {num_workers=} and {devices=}; try "
-            f"{num_workers - num_workers % devices or devices}."
+            f"{max(num_workers - num_workers % devices, devices)}."
         )
     return settings.named(
         estimators.ESTIMATORS,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from evaluation import settings
 from lopt import mup, schedules
 from lopt.types import LearnedOptimizer
 from tasks.base import TaskFamily
@@ -34,6 +35,7 @@ class Inner(NamedTuple):
     """Inner training of ONE worker; estimators vmap it.
 
     Attributes:
+      num_steps: W, inner steps per window.
       start: (theta, data, key) -> worker, at a random step of its horizon.
       window: (theta, worker, data, key) -> (worker, losses [W]); a worker that
         reaches its horizon inside the window restarts there.
@@ -43,6 +45,7 @@ class Inner(NamedTuple):
       loss: (worker, data, key) -> (training loss, aux) on a batch drawn from key.
     """
 
+    num_steps: int
     start: Callable[..., Worker]
     window: Callable[..., tuple[Worker, jax.Array]]
     restart: Callable[..., tuple[Worker, jax.Array]]
@@ -81,9 +84,12 @@ def inner(
       stagger: whether workers start at a random step, lest all restart together.
 
     Raises:
-      ValueError: for a weight out of range, or an empty window or horizon.
+      ValueError: for a weight out of range, an empty window or horizon, or a schedule
+        that is not known.
     """
     _check_ranges(window, horizon, valid_weight, log_offset)
+    if schedule is not None:
+        settings.call(schedules.build, "config.inner.schedule", schedule, num_steps=1)
     optimizer = _optimizer(rule, family, schedule)
     fresh = _fresh(family, optimizer, horizon)
     step = _step(family, optimizer, _meta_loss(valid_weight, log_offset))
@@ -125,7 +131,7 @@ def inner(
     def unroll(theta, worker, data, key, num_steps):
         return scan(theta, worker, data, key, num_steps=num_steps, restarts=False)
 
-    return Inner(start, run_window, restart, unroll, loss)
+    return Inner(window, start, run_window, restart, unroll, loss)
 
 
 def _check_ranges(window, horizon, valid_weight, log_offset):
@@ -146,7 +152,7 @@ def _optimizer(rule, family, schedule):
     def optimizer(theta: Any, num_steps: Any) -> optax.GradientTransformationExtraArgs:
         stages = [rule.bind(theta, num_steps=num_steps), scaling]
         if schedule is not None:
-            decay = schedules.SCHEDULES[schedule["name"]](schedule["peak"], num_steps)
+            decay = schedules.build(**schedule, num_steps=num_steps)
             stages.append(optax.scale_by_schedule(decay))
         return optax.chain(*stages)
 

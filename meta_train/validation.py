@@ -34,7 +34,12 @@ def score(
       lengths: inner steps of the runs; some beyond the horizon trained at.
       first_seed: the first of the seeds; no other part of a run may use them.
       num_seeds: inner runs of each length.
+
+    Raises:
+      ValueError: if there are no lengths, or no seeds.
     """
+    if not lengths or num_seeds < 1:
+        raise ValueError(f"need lengths and seeds, got {lengths=} and {num_seeds=}.")
     runs = [
         unroll.inner(
             rule=rule,

@@ -76,8 +76,8 @@ def mlp(
     batch_size: int,
     activations: tuple[str, ...],
     init_scale: tuple[float, float],
-    parametrization: str = "mup",
-    zero_readout: bool = True,
+    parametrization: str,
+    zero_readout: bool,
 ) -> TaskFamily:
     """Returns MLPs of one shape whose activation and initial scale vary by draw.
 
@@ -144,8 +144,8 @@ def network(
     base_width: int,
     depth: int,
     activations: tuple[str, ...],
-    parametrization: str = "mup",
-    zero_readout: bool = True,
+    parametrization: str,
+    zero_readout: bool,
 ) -> Network:
     """Returns the network of `mlp` of the same arguments, for `activations`."""
     arrays = data.load(dataset)

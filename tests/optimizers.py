@@ -34,16 +34,20 @@ SHAPES = PARAMS | {name: start for name, (start, _) in TARGETS.items()}
 INFO = mup.infer(SHAPES, SHAPES)
 
 
+EPSILONS, TIMES = ("relative", "absolute"), ("absolute", "relative", "log")
+
+
 def variants():
     """Returns name -> (num_steps -> optimizer) of every variant of the rule."""
     found = {}
-    for choice in itertools.product(
-        ("exp", "normalised"), ("relative", "absolute"), ("absolute", "relative")
-    ):
+    for choice in itertools.product(("exp", "normalised"), EPSILONS, TIMES):
         head, eps, time = choice
-        rule = rules.build("mlp", **ARGS | dict(head=head, eps=eps, time=(time,)))
+        clip = None if eps == "absolute" else 8.0
+        args = ARGS | dict(head=head, eps=eps, time=(time,), clip=clip)
+        rule = rules.build("mlp", **args)
         bind = functools.partial(rule.bind, descending(rule))
-        found["mlp-" + "-".join(choice)] = lambda n, bind=bind: bind(num_steps=n)
+        name = f"mlp-{head}-{eps}-eps-{time}-time"
+        found[name] = lambda n, bind=bind: bind(num_steps=n)
     return found
 
 

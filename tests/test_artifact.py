@@ -82,9 +82,16 @@ def test_missing_num_steps_is_an_error(path, tmp_path):
     lopt.load(tmp_path / "n", learning_rate=0.1)
 
 
-def test_negative_learning_rate_is_an_error(path):
+@pytest.mark.parametrize("rate", [-0.1, np.float32(-0.1), jnp.float32(-0.1)])
+def test_negative_learning_rate_is_an_error(path, rate):
     with pytest.raises(ValueError, match="descend already"):
-        lopt.load(path, num_steps=100, learning_rate=-0.1)
+        lopt.load(path, num_steps=100, learning_rate=rate)
+
+
+@pytest.mark.parametrize("num_steps", [0, -5, np.int32(0)])
+def test_a_run_of_no_steps_is_an_error(path, num_steps):
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got"):
+        lopt.load(path, num_steps=num_steps)
 
 
 def test_traced_num_steps_is_accepted(path):

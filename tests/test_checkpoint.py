@@ -59,11 +59,6 @@ def test_a_saved_step_is_never_overwritten(keeper):
     assert bits(checkpoint.restore(keeper, state(0)).state) == bits(state(30))
 
 
-def test_keeping_one_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="keep must be at least 2, got 1"):
-        checkpoint.manager(tmp_path, keep=1)
-
-
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

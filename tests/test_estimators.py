@@ -96,13 +96,17 @@ def test_meta_loss_weighs_the_losses_on_two_splits():
     close(losses, {w: train + w * x.sum() for w in losses})
 
 
-def explicit_bootstrap(rule, family, theta, *, window, extra, rate, matching):
+def explicit_bootstrap(
+    rule, family, theta, *, window, extra, rate, matching, horizon=99
+):
     """Returns the bootstrapped gradient of one worker in two explicit passes."""
     window_key, objective_key, _ = jax.random.split(worker_keys(KEY, 1)[0], 3)
     target_key, match_key = jax.random.split(objective_key)
     unroll_key, last_key = jax.random.split(target_key)
     start = estimators.build(
-        "truncated", inner=toys.inner(rule, family, window=1, horizon=99), num_workers=1
+        "truncated",
+        inner=toys.inner(rule, family, window=1, horizon=horizon),
+        num_workers=1,
     ).init(theta, {}, KEY)
     params = jax.tree.map(lambda x: x[0], start.params)
     state = rule.bind(theta).init(params)
@@ -135,10 +139,10 @@ def kl(goal, candidate, key):
     return (p * jnp.log(p / q)).sum(-1).mean()
 
 
-def bootstrap(rule, family, *, matching, extra, rate=0.2):
+def bootstrap(rule, family, *, matching, extra, rate=0.2, horizon=99):
     return estimators.build(
         "bootstrapped",
-        inner=toys.inner(rule, family, window=4, horizon=99),
+        inner=toys.inner(rule, family, window=4, horizon=horizon),
         num_workers=1,
         matching=matching,
         extra_steps=extra,
@@ -147,14 +151,17 @@ def bootstrap(rule, family, *, matching, extra, rate=0.2):
     )
 
 
-@pytest.mark.parametrize("extra", [1, 3])
+@pytest.mark.parametrize(("extra", "horizon"), [(1, 99), (3, 99), (3, 4), (1, 3)])
 @pytest.mark.parametrize("matching", [("parameters", squared), ("kl", kl)])
-def test_bootstrapped_equals_two_explicit_passes(matching, extra):
+def test_bootstrapped_equals_two_explicit_passes(matching, extra, horizon):
     rule, family = toys.heavy_ball(), toys.classifier()
     theta, (name, distance) = rule.init(KEY), matching
-    estimator = bootstrap(rule, family, matching=name, extra=extra)
+    estimator = bootstrap(rule, family, matching=name, extra=extra, horizon=horizon)
     state = estimator.init(theta, {}, KEY)
-    estimate, _ = jax.jit(estimator.estimate)(theta, state, {}, KEY)
+    estimate, after = jax.jit(estimator.estimate)(theta, state, {}, KEY)
+    # A run that reaches its horizon in the window ends with it, but still counts.
+    assert after.step == (4 if horizon == 99 else 0)
+    assert estimate.metrics["restarts"] == (horizon < 99)
     expected = explicit_bootstrap(
         rule, family, theta, window=4, extra=extra, rate=0.2, matching=distance
     )

@@ -12,11 +12,12 @@ import pytest
 import tiny
 
 import lopt
-import meta_train.export
+import meta_train.provenance
 import meta_train.run
 from lopt.artifact import FIELDS
-from meta_train.export import export, revision
+from meta_train.export import add_evaluation, export
 from meta_train.loop import Progress
+from meta_train.provenance import provenance, revision
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,14 @@ def run():
 def progress(run):
     rule = lopt.build(run.config["rule"]["name"], **run.config["rule"]["args"])
     best = rule.init(jax.random.key(3))
-    return Progress(meta=None, best=best, best_step=40, step=60, seconds=12.34)
+    return Progress(
+        meta=None,
+        best=best,
+        best_step=40,
+        step=60,
+        seconds=12.34,
+        origin=provenance(),
+    )
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ def test_exported_rule_does_what_it_did_when_saved(path):
 def test_revision_is_of_this_code_and_not_of_a_repository_around_it(
     tmp_path, monkeypatch, tracked
 ):
-    file = tmp_path / "meta_train" / "export.py"
+    file = tmp_path / "meta_train" / "provenance.py"
     file.parent.mkdir()
     file.write_text("")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
@@ -85,7 +93,7 @@ def test_revision_is_of_this_code_and_not_of_a_repository_around_it(
     commands[1:1] = [["add", "."]] if tracked else []
     for words in commands:
         subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr(meta_train.export, "__file__", str(file))
+    monkeypatch.setattr(meta_train.provenance, "__file__", str(file))
     found = revision()
     assert (found is not None and len(found) == 40) if tracked else found is None
 
@@ -98,3 +106,42 @@ def test_exporting_twice_replaces_the_artifact(run, progress, path):
 
 def test_artifact_is_below_100_kB(path):
     assert sum(file.stat().st_size for file in path.iterdir()) < 100_000
+
+
+def report(directory):
+    """Writes what `add_evaluation` reads of an evaluation of three optimizers."""
+    row = {"num_steps": 9, "metric": "mean", "mean": 0.5, "low": 0.4, "high": 0.6}
+    names = {"mine": True, "other": True, "adam": False}
+    results = {
+        "rows": [row | {"name": n, "candidate": c, "iqm": 0} for n, c in names.items()],
+        "settings": {"family": "toy", "reporting_seeds": [4, 5]},
+        "speedups": [{"name": n, "ratio": 2.0} for n in names],
+        "reference": "adam",
+    }
+    directory.mkdir()
+    (directory / "results.json").write_text(json.dumps(results))
+    return directory
+
+
+def test_an_evaluation_goes_into_the_card_and_nothing_else_changes(path, tmp_path):
+    before = lopt.read(path).card
+    add_evaluation(path, report(tmp_path / "report"), "mine")
+    after = lopt.read(path).card
+    found = after.pop("evaluation")
+    assert after == {name: x for name, x in before.items() if name != "evaluation"}
+    assert [row["name"] for row in found["rows"]] == ["mine", "adam"]
+    assert found["rows"][0]["low"] == 0.4
+    assert found["speedups"] == [{"name": "mine", "ratio": 2.0}]
+    assert found["reporting_seeds"] == [4, 5]
+
+
+def test_an_evaluation_of_others_is_refused(path, tmp_path):
+    with pytest.raises(
+        ValueError, match="no 'his' in .*; there are: mine, other, adam"
+    ):
+        add_evaluation(path, report(tmp_path / "report"), "his")
+
+
+def test_a_field_that_cards_lack_is_refused(path):
+    with pytest.raises(ValueError, match="no such field: {'evalution'}"):
+        lopt.artifact.annotate(path, evalution={})

@@ -1,6 +1,6 @@
 """What a user sees when something fails, row by row of the design's table.
 
-Divergence of one worker is in test_estimators.py, SIGKILL and SIGTERM are in
+Divergence of one worker is in test_workers.py, SIGKILL and SIGTERM are in
 test_kill.py, damaged artifacts in test_artifact.py.
 """
 
@@ -38,7 +38,7 @@ def main(monkeypatch, tmp_path):
         run = toy_run(**failures)
         monkeypatch.setattr(meta_train.run, "build", lambda config: run)
         arguments = ["--config=tests/tiny.py", f"--workdir={tmp_path}"]
-        command.main(command.parse(["meta_train", *arguments]))
+        command.main(settings.parse(["meta_train", *arguments]))
 
     monkeypatch.chdir(ROOT)
     yield call
@@ -115,6 +115,30 @@ def test_missing_key_is_named(edit, key):
     assert f"set {key}." in refused(edit)
 
 
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("checkpoint", {"keep": 1}, "keep must be at least 2, got 1; try 3"),
+        ("outer", {"average": 1.0}, "0 <= average < 1"),
+        ("outer", {"clip": 0.0}, "clip > 0"),
+        ("estimator", {"num_workers": 0}, "positive multiple of the number of devices"),
+        ("validation", {"lengths": ()}, "lengths"),
+        ("inner", {"schedule": {"name": "cosin", "peak": 1.0}}, "known: constant, "),
+        ("inner", {"schedule": {"name": "cosine", "peek": 1.0}}, "mean 'peak'"),
+        ("inner", {"schedule": {"name": "cosine"}}, "set config.inner.schedule.peak"),
+    ],
+)
+def test_value_out_of_range_is_refused_before_anything_is_begun(
+    section, values, message
+):
+    assert message in refused(lambda c: c[section].update(values))
+
+
+def test_empty_time_inputs_list_the_known():
+    message = refused(lambda c: c["rule"]["args"].update(time=()))
+    assert "time is empty; known: absolute, relative, log" in message
+
+
 # An unknown task, rule, estimator or checkpoint.
 
 
@@ -128,6 +152,21 @@ def test_unknown_name_lists_the_known_ones(section):
 def test_unknown_checkpoint_lists_the_released_ones():
     with pytest.raises(ValueError, match="released: "):
         lopt.load("nonesuch", num_steps=10)
+
+
+@pytest.mark.parametrize("config", ["configs/demo.py:quik", "configs/nonesuch.py"])
+@pytest.mark.parametrize("module", ["meta_train", "evaluation"])
+def test_unknown_config_ends_either_command_with_one_line(module, config, tmp_path):
+    words = [
+        sys.executable,
+        "-m",
+        module,
+        f"--config={config}",
+        f"--workdir={tmp_path}",
+    ]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr
 
 
 def test_unknown_name_ends_the_command_with_one_line(tmp_path):

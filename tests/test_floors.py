@@ -23,8 +23,8 @@ FILES = {
     "tasks": "base digits data prepare layers [quadratic mlp] augment suites __init__",
     "evaluation": "settings validation curves tuning scores entrants protocol summary "
     "plots page report __init__ __main__",
-    "meta_train": "unroll estimators learner checkpoint logging config validation run "
-    "loop export __main__",
+    "meta_train": "unroll estimators learner checkpoint logging config provenance "
+    "validation run loop export __main__",
     "meta_train/estimators": "base truncated [bootstrapped pes] __init__",
 }
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,21 +18,40 @@ ROOT = Path(__file__).parent.parent
 TIMEOUT = 180  # seconds any one run may take
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Returns a directory in which one uninterrupted run, `whole`, has ended."""
-    place = tmp_path_factory.mktemp("kill")
+# Compiling costs five times as much with the optimizations of LLVM, which users have.
+FAST, USERS = "--xla_backend_optimization_level=0", ""
+RUNS = [
+    ("tests/tiny.py", FAST),
+    pytest.param(("tests/tiny.py:pes,validated", USERS), marks=pytest.mark.slow),
+    pytest.param(("tests/tiny.py:bootstrapped", USERS), marks=pytest.mark.slow),
+]
+
+
+class Place(NamedTuple):
+    """A directory of runs, their config, and flags of XLA."""
+
+    path: Path
+    config: str
+    flags: str
+
+    def __truediv__(self, name):
+        return self.path / name
+
+
+@pytest.fixture(scope="module", params=RUNS, ids=lambda run: run[0])
+def place(request, tmp_path_factory):
+    """Returns a place in which one uninterrupted run, `whole`, has ended."""
+    place = Place(tmp_path_factory.mktemp("kill"), *request.param)
     assert finish(place, "whole") == 0
     return place
 
 
 def start(place, name, *, cache="cache"):
     """Starts the one command there is, which begins or resumes the run `name`."""
-    command = [sys.executable, "-m", "meta_train", "--config=tests/tiny.py"]
+    command = [sys.executable, "-m", "meta_train", f"--config={place.config}"]
     command += [f"--workdir={place / name}", f"--compilation_cache={place / cache}"]
-    # Compiling costs five times as much with the optimizations of LLVM.
     flags = {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": place.flags,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
     with (place / f"{name}.log").open("a") as log:

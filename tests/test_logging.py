@@ -61,6 +61,7 @@ def test_progress_shows_rate_and_remaining_time(terminal):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120)
     with logging.Bar(total=10, step=0, console=console) as bar:
+        bar.show(4, loss=0.25)
         bar.show(5, loss=0.125)
     shown = out.getvalue()
     assert "0.1250" in shown and "steps/s" in shown and "0:00:0" in shown

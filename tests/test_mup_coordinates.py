@@ -18,7 +18,9 @@ WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
 FEWER = WIDTHS[::2]  # they reach as far, in half the time
 STEPS = 10
 SEEDS = 5
-NETWORK = dict(dataset="digits", base_width=32, depth=2, activations=("relu",))
+NETWORK = dict(
+    dataset="digits", base_width=32, depth=2, activations=("relu",), zero_readout=True
+)
 LAYERS = ["hidden0", "hidden1", "readout"]
 RULE = dict(
     hidden=32,
@@ -105,7 +107,13 @@ def slopes(name, parametrization, widths):
 
 
 def test_every_layer_with_weights_is_looked_at():
-    family = mlp.mlp(**NETWORK, width=64, batch_size=1, init_scale=(1.0, 1.0))
+    family = mlp.mlp(
+        **NETWORK,
+        width=64,
+        batch_size=1,
+        init_scale=(1.0, 1.0),
+        parametrization="mup",
+    )
     assert list(family.shapes) == LAYERS
 
 

@@ -18,6 +18,7 @@ MLP = dict(
     batch_size=32,
     activations=("relu", "tanh", "gelu"),
     init_scale=(0.5, 2.0),
+    parametrization="mup",
     zero_readout=False,  # so that losses at init differ
 )
 QUADRATIC = dict(dimension=6, condition=(1.0, 100.0), noise=(0.0, 0.1))

@@ -7,9 +7,16 @@ import pytest
 
 from tasks import data, mlp, suites
 
-NETWORK = dict(dataset="digits", width=48, base_width=16, depth=3)
+NETWORK = dict(
+    dataset="digits",
+    width=48,
+    base_width=16,
+    depth=3,
+    parametrization="mup",
+    zero_readout=False,
+)
 MANY = dict(activations=("relu", "tanh", "gelu"))
-TRAINING = dict(batch_size=64, init_scale=(0.5, 2.0), zero_readout=False)
+TRAINING = dict(batch_size=64, init_scale=(0.5, 2.0))
 FUNCTIONS = [jax.nn.relu, np.tanh, jax.nn.gelu]
 
 
@@ -76,7 +83,7 @@ def test_loss_at_init_is_near_log_ten(family):
 
 
 def test_zero_readout_starts_at_log_ten_exactly():
-    family = mlp.mlp(**NETWORK, **MANY, **(TRAINING | dict(zero_readout=True)))
+    family = mlp.mlp(**(NETWORK | dict(zero_readout=True)), **MANY, **TRAINING)
     task = family.task(draw(0))
     batch = task.batch(family.data, jax.random.key(1), "train")
     loss, _ = task.loss(task.init(jax.random.key(0)), None, batch)

@@ -1,5 +1,6 @@
 """The wheel, installed with its own dependencies alone, works without a network."""
 
+import ast
 import os
 import re
 import shutil
@@ -99,6 +100,32 @@ def clean(wheel, tmp_path_factory):
         for top in tops:
             (packages / top).symlink_to(distribution.locate_file(top))
     return python
+
+
+def modules(*packages):
+    """Returns the modules, their parents cut off, that files of packages import."""
+    trees = [
+        ast.parse(path.read_text())
+        for package in packages
+        for path in (ROOT / package).rglob("*.py")
+    ]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
+    names += [n.module for n in nodes if isinstance(n, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
+
+
+def test_the_train_extra_brings_all_that_training_and_evaluation_import():
+    train = [Requirement(line) for line in metadata.requires("lopt")]
+    needed = closure("lopt", {})
+    for wanted in train:
+        if wanted.marker and wanted.marker.evaluate({"extra": "train"}):
+            closure(wanted.name, needed)
+    tops = metadata.packages_distributions()
+    imported = modules("tasks", "evaluation", "meta_train") - {"tensorboardX"}
+    for name in imported - set(sys.stdlib_module_names):
+        owners = {re.sub("[-_.]+", "-", x).lower() for x in tops.get(name, ["lopt"])}
+        assert owners & needed.keys(), f"{name} is not in lopt[train]"
 
 
 def test_wheel_carries_the_packages_and_every_artifact(wheel):

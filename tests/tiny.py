@@ -12,12 +12,13 @@ def demo(variant):
 
 
 def get_config(variant=""):
-    """Returns the config; `variant` as in configs/demo.py."""
-    c = demo(f"quick,{variant}")
+    """Returns the config; `variant` as in configs/demo.py, and `validated`."""
+    words = variant.split(",")
+    c = demo(",".join(["quick", *(word for word in words if word != "validated")]))
     c.family.name = "quadratic"
     with c.unlocked():
         c.family.args = {"dimension": 3, "condition": (1.0, 10.0), "noise": (0.0, 0.1)}
-    c.validation.every = 0
+    c.validation.every = 20 if "validated" in words else 0
     c.outer.num_steps = 60
     c.log.every = 1
     c.checkpoint.every = 10

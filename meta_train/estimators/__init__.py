@@ -1,12 +1,12 @@
 """Meta-gradient estimators behind one interface."""
 
-import difflib
 from typing import Any
 
 from meta_train.estimators.base import Estimate, Estimator
 from meta_train.estimators.bootstrapped import bootstrapped
 from meta_train.estimators.pes import pes
 from meta_train.estimators.truncated import truncated
+from tasks.base import known
 
 ESTIMATORS = {
     "truncated": truncated,
@@ -23,10 +23,4 @@ def build(name: str, **args: Any) -> Estimator:
     Raises:
       ValueError: for an unknown name, listing the known ones.
     """
-    if name not in ESTIMATORS:
-        near = difflib.get_close_matches(name, ESTIMATORS, 1, cutoff=0)
-        raise ValueError(
-            f"unknown estimator {name!r}; known: {', '.join(ESTIMATORS)}. "
-            f"Did you mean {near[0]!r}?"
-        )
-    return ESTIMATORS[name](**args)
+    return ESTIMATORS[known("estimator", name, ESTIMATORS)](**args)

@@ -17,8 +17,8 @@ class Estimate(NamedTuple):
       grad: pytree like theta.
       loss: scalar mean meta-loss over valid workers and the window.
       metrics: scalars by name; always `objective` (whose gradient is estimated),
-        `restarts` and `diverged` (counts of workers) and `valid` (the number of
-        workers averaged over).
+        `restarts` and `diverged` (counts of workers), `valid` (the number of
+        workers averaged over) and `snr` (see `signal_to_noise`).
     """
 
     grad: Theta
@@ -57,6 +57,21 @@ def valid_mean(values: Any, valid: jax.Array) -> Any:
         return jnp.sum(jnp.where(mask, x, 0), axis=0) / jnp.maximum(1, valid.sum())
 
     return jax.tree.map(mean, values)
+
+
+def signal_to_noise(grads: Any, mean: Any, valid: jax.Array) -> jax.Array:
+    """Returns |mean|^2 over the variance of the mean, trace Cov / n (FORMULAS 2).
+
+    Args:
+      grads: leaves [n, ...], one gradient a worker.
+      mean: of those that are valid.
+      valid: [n].
+    """
+    count = valid.sum()
+    square = jax.tree.map(lambda g, m: jnp.square(g - m[None]), grads, mean)
+    variances = jax.tree.leaves(valid_mean(square, valid))
+    variance = sum(jnp.sum(x) for x in variances) / jnp.maximum(1, count - 1)
+    return sum(jnp.sum(jnp.square(m)) for m in jax.tree.leaves(mean)) / variance
 
 
 class Contribution(NamedTuple):
@@ -105,6 +120,7 @@ def per_worker(
         metrics = {name: jnp.sum(flags) for name, flags in counts.items()}
         means = (out.grad, out.loss, out.objective)
         grad, loss, objective = valid_mean(means, out.valid)
+        metrics["snr"] = signal_to_noise(out.grad, grad, out.valid)
         return Estimate(grad, loss, dict(metrics, objective=objective)), out.state
 
     return Estimator(init, estimate)

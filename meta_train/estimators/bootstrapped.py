@@ -28,7 +28,7 @@ def bootstrapped(
     The target continues from x_W by `extra_steps` - 1 steps of the rule and one
     ordinary gradient step, without which a rule that does nothing would match its
     target. The target is a constant; memory grows with the window only. Runs
-    continue from x_W.
+    continue from x_W, and end with the window in which they reach their horizon.
 
     Args:
       inner: what each worker runs.
@@ -70,7 +70,11 @@ def bootstrapped(
         goal = destination(theta, start, data, target_key)
         return distance(jax.lax.stop_gradient(goal), after, data, match_key)
 
-    return reverse_mode(mismatch, inner=inner, num_workers=num_workers)
+    def window(theta, worker, data, key):
+        # A run that restarted inside the window would end where theta had no say.
+        return inner.unroll(theta, worker, data, key, inner.num_steps)
+
+    return reverse_mode(mismatch, window=window, inner=inner, num_workers=num_workers)
 
 
 def _squared_distance(
