@@ -26,7 +26,9 @@ def parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        # Of what a config file raises, the message holds the whole traceback.
+        text = str(error).strip()
+        sys.exit(f"error: {text.splitlines()[-1] if 'Traceback' in text else text}")
     if flags.FLAGS["verbosity"].using_default_value:
         # Orbax tells some fifty lines a checkpoint; --verbosity=0 brings them back.
         flags.FLAGS.verbosity = -1

@@ -51,7 +51,7 @@ def judged(optimizers, **changes):
 @functools.cache
 def results():
     """Returns a candidate and a baseline tuned over three rates, on the toy family."""
-    return judged({"mine": plain, "adam": Baseline(small_adam, RATES, "adam")})
+    return judged({"mine": plain, "adam": Baseline(small_adam, RATES)})
 
 
 def save_rule(directory, **card):

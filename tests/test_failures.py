@@ -145,7 +145,11 @@ def test_empty_time_inputs_list_the_known():
 @pytest.mark.parametrize("section", ["rule", "family", "estimator"])
 def test_unknown_name_lists_the_known_ones(section):
     message = refused(lambda c: c[section].update(name="nonesuch"))
-    known = {"rule": "mlp", "family": "mlp, quadratic", "estimator": "truncated, "}
+    known = {
+        "rule": "mlp",
+        "family": "mlp, quadratic",
+        "estimator": "bootstrapped, pes, truncated",
+    }
     assert "unknown" in message and known[section] in message
 
 
