@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 
 from evaluation.validation import validate
 from lopt.schedules import SCHEDULES
-from tasks.base import Data, Draw, Params, Task, TaskFamily
+from tasks import base
+from tasks.base import Data, Draw, Params, State, Task, TaskFamily
 
 
 class Curves(NamedTuple):
@@ -37,21 +38,24 @@ class Curves(NamedTuple):
         return np.isfinite(self.train).all(-1) & np.isfinite(self.valid).all(-1)
 
 
+Model = tuple[Params, State]  # what is trained, and what the task carries
+
+
 class Track(NamedTuple):
     """Compiled functions of a family, which all optimizers share; see `track`."""
 
     family: TaskFamily
     valid_every: int
-    start: Callable[..., Any]  # (seeds) -> draws, keys and params of s runs
+    start: Callable[..., Any]  # (seeds) -> draws, keys and models of s runs
     batches: Callable[..., Any]  # (draws, keys, data, step) -> batches and loss keys
-    look: Callable[..., Any]  # (params, draws, keys, data, batches) -> losses, accuracy
+    look: Callable[..., Any]  # (models, draws, keys, data, batches) -> losses, accuracy
 
 
 class Runner(NamedTuple):
     """Compiled functions of an optimizer on a track; see `runner`."""
 
     track: Track
-    init: Callable[..., Any]  # (trials, hyperparameters, num_steps, params) -> state
+    init: Callable[..., Any]  # (trials, hyperparameters, num_steps, models) -> state
     advance: Callable[..., Any]  # (state, hyperparameters, num_steps, draws, batches)
 
 
@@ -63,11 +67,12 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
     are drawn for `valid_every` steps at once, which bounds memory.
     """
 
-    def start(seed: jax.Array) -> tuple[Draw, dict[str, jax.Array], Params]:
+    def start(seed: jax.Array) -> tuple[Draw, dict[str, jax.Array], Model]:
         draw_key, init_key, *keys = jax.random.split(jax.random.key(seed), 4)
         draw = family.sample(draw_key)
         keys = dict(zip(("train", "valid"), keys, strict=True))
-        return draw, keys, family.task(draw).init(init_key)
+        task = family.task(draw)
+        return draw, keys, (task.init(init_key), task.state)
 
     def batches(draw: Draw, keys: Any, data: Data, step: jax.Array) -> Any:
         def one(now: jax.Array) -> Any:
@@ -78,11 +83,11 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
 
         return jax.vmap(one)(step + jnp.arange(valid_every + 1))
 
-    def look(params: Params, draw: Draw, keys: Any, data: Data, ahead: Any) -> Any:
-        task = family.task(draw)
+    def look(model: Model, draw: Draw, keys: Any, data: Data, ahead: Any) -> Any:
+        (params, state), task = model, family.task(draw)
         batch, loss_key = jax.tree.map(lambda x: x[0], ahead)
-        train, _ = task.loss(params, loss_key, batch)
-        return train, *validate(task, params, keys["valid"], data)
+        train, _ = base.loss(task, params, loss_key, batch, state)
+        return train, *validate(task, params, keys["valid"], data, state)
 
     looks = jax.vmap(look, in_axes=(0, 0, 0, None, 0))
     return Track(
@@ -107,11 +112,11 @@ def runner(
         lengths. Optax's own schedules need a Python number.
     """
 
-    def init(trials, hyperparameters, num_steps, params):
+    def init(trials, hyperparameters, num_steps, model):
         def one(trial, own):
             del trial  # so that there is something to map without hyperparameters
             tx = tx_factory(num_steps=num_steps, **own)
-            return params, jax.vmap(tx.init)(params)
+            return model, jax.vmap(tx.init)(model[0])
 
         return jax.vmap(one)(trials, hyperparameters)
 
@@ -155,9 +160,9 @@ def run(
     """
     track = runner.track
     check_length(num_steps, track.valid_every)
-    draws, keys, params = track.start(np.asarray(seeds))
+    draws, keys, model = track.start(np.asarray(seeds))
     own = _stack(hyperparameters)
-    state = runner.init(np.arange(len(hyperparameters)), own, num_steps, params)
+    state = runner.init(np.arange(len(hyperparameters)), own, num_steps, model)
     data = track.family.data
     steps = np.arange(0, num_steps + 1, track.valid_every)
     train, looks = [], []
@@ -208,12 +213,11 @@ def _step(task: Task, tx: optax.GradientTransformationExtraArgs) -> Callable[...
     """Returns the scan body: one update, and the loss before it."""
 
     def step(state, batch_and_key):
-        (params, opt_state), (batch, key) = state, batch_and_key
-        (value, _), grads = jax.value_and_grad(task.loss, has_aux=True)(
-            params, key, batch
-        )
+        ((params, carried), opt_state), (batch, key) = state, batch_and_key
+        value, carried, grads = base.gradient(task, params, key, batch, carried)
         updates, opt_state = tx.update(grads, opt_state, params, value=value)
-        return (optax.apply_updates(params, updates), opt_state), value
+        params = optax.apply_updates(params, updates)
+        return ((params, carried), opt_state), value
 
     return step
 

@@ -6,40 +6,40 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tasks.base import Data, Params, Task
+from tasks import base
+from tasks.base import Data, Params, State, Task
 
 SPLIT = "inner_valid"
 BATCHES = 16
 
 
 def validate(
-    task: Task, params: Params, key: jax.Array, data: Data
+    task: Task, params: Params, key: jax.Array, data: Data, state: State
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the mean loss and accuracy over the split `inner_valid`.
 
-    A split of the arrays that batches have, such as images and labels, is taken whole.
+    A split of the arrays that batches have, such as inputs and labels, is taken whole.
     Else means are over `BATCHES` batches, which `key` fixes. Accuracy
-    is NaN unless the task gives logits and batches have labels.
+    is NaN unless aux has `correct`, the share of predictions that are right.
     """
     keys = jax.random.split(key, BATCHES)
     shape = jax.eval_shape(lambda: task.batch(data, keys[0], SPLIT))
     if isinstance(data, Mapping) and _is_batch_like(data.get(SPLIT), shape):
-        return _score(task, params, keys[0], data[SPLIT])
+        return _score(task, params, keys[0], data[SPLIT], state)
 
     def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         data_key, loss_key = jax.random.split(key)
-        return _score(task, params, loss_key, task.batch(data, data_key, SPLIT))
+        batch = task.batch(data, data_key, SPLIT)
+        return _score(task, params, loss_key, batch, state)
 
     return jax.tree.map(jnp.mean, jax.vmap(drawn)(keys))
 
 
 def _score(
-    task: Task, params: Params, key: jax.Array, batch: Any
+    task: Task, params: Params, key: jax.Array, batch: Any, state: State
 ) -> tuple[jax.Array, jax.Array]:
-    value, aux = task.loss(params, key, batch)
-    if "logits" not in aux or not isinstance(batch, Mapping) or "label" not in batch:
-        return value, jnp.full_like(value, jnp.nan)
-    return value, jnp.mean(jnp.argmax(aux["logits"], -1) == batch["label"])
+    value, aux = base.evaluate(task, params, key, batch, state)
+    return value, aux.get("correct", jnp.full_like(value, jnp.nan))
 
 
 def _is_batch_like(split: Any, batch: Any) -> bool:

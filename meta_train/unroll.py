@@ -10,6 +10,7 @@ import optax
 from evaluation import settings
 from lopt import mup, schedules
 from lopt.types import LearnedOptimizer
+from tasks import base
 from tasks.base import TaskFamily
 
 
@@ -19,6 +20,7 @@ class Worker(NamedTuple):
     Attributes:
       draw: names the task.
       params: inner parameters.
+      carried: what the task carries, such as running statistics.
       opt_state: state of the rule, muP scaling and schedule.
       step: inner steps since the last restart; starts staggered.
       horizon: inner steps before the next restart.
@@ -26,6 +28,7 @@ class Worker(NamedTuple):
 
     draw: Any
     params: Any
+    carried: Any
     opt_state: Any
     step: jax.Array
     horizon: jax.Array
@@ -108,7 +111,8 @@ def inner(
         return jax.tree.map(lambda a, b: jnp.where(due, a, b), new, worker), due
 
     def loss(worker: Worker, data: Any, key: jax.Array) -> tuple[jax.Array, dict]:
-        return _loss(family.task(worker.draw), worker.params, data, key, "train")
+        task = family.task(worker.draw)
+        return _loss(task, worker.params, worker.carried, data, key, "train")
 
     def scan(theta, worker, data, key, *, num_steps, restarts):
         @jax.checkpoint
@@ -165,25 +169,28 @@ def _fresh(family, optimizer, horizon):
     def fresh(theta: Any, data: Any, key: jax.Array) -> Worker:
         draw_key, init_key, horizon_key = jax.random.split(key, 3)
         draw = family.sample(draw_key)
-        params = family.task(draw).init(init_key)
+        task = family.task(draw)
+        params = task.init(init_key)
         length = _log_uniform(horizon_key, *horizon)
         opt_state = optimizer(theta, length).init(params)
-        return Worker(draw, params, opt_state, jnp.zeros([], jnp.int32), length)
+        step = jnp.zeros([], jnp.int32)
+        return Worker(draw, params, task.state, opt_state, step, length)
 
     return fresh
 
 
 def _meta_loss(valid_weight, log_offset):
-    """Returns (task, params, data, key) -> the loss that theta is to lower."""
+    """Returns (task, params, carried, data, key) -> the loss that theta is to lower."""
     weights = {"train": 1 - valid_weight, "outer_valid": valid_weight}
 
-    def on_split(task, params, data, key, split):
-        value = task.normalise(_loss(task, params, data, key, split)[0])
+    def on_split(*args):
+        task, *_ = args
+        value = task.normalise(_loss(*args)[0])
         return value if log_offset is None else jnp.log(log_offset + value)
 
-    def meta_loss(task, params, data, key):
+    def meta_loss(task, params, carried, data, key):
         return sum(
-            weight * on_split(task, params, data, key, split)
+            weight * on_split(task, params, carried, data, key, split)
             for split, weight in weights.items()
             if weight
         )
@@ -197,23 +204,27 @@ def _step(family, optimizer, meta_loss):
     def step(theta, data, worker, keys):
         key, next_key = keys
         task = family.task(worker.draw)
-        grads, _ = jax.grad(
-            lambda params: _loss(task, params, data, key, "train"), has_aux=True
-        )(worker.params)
+        batch_key, loss_key = jax.random.split(key)
+        batch = task.batch(data, batch_key, "train")
+        _, carried, grads = base.gradient(
+            task, worker.params, loss_key, batch, worker.carried
+        )
         tx = optimizer(theta, worker.horizon)
         updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
         params = optax.apply_updates(worker.params, updates)
         worker = worker._replace(
-            params=params, opt_state=opt_state, step=worker.step + 1
+            params=params, carried=carried, opt_state=opt_state, step=worker.step + 1
         )
-        return worker, meta_loss(task, params, data, next_key)
+        return worker, meta_loss(task, params, carried, data, next_key)
 
     return step
 
 
-def _loss(task, params, data, key, split):
+def _loss(task, params, carried, data, key, split):
     batch_key, loss_key = jax.random.split(key)
-    return task.loss(params, loss_key, task.batch(data, batch_key, split))
+    batch = task.batch(data, batch_key, split)
+    measure = base.loss if split == "train" else base.evaluate
+    return measure(task, params, loss_key, batch, carried)
 
 
 def _log_uniform(key: jax.Array, low: int, high: int) -> jax.Array:

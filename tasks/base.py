@@ -12,7 +12,8 @@ Params = Any  # inner parameters
 Data = Any  # a pytree of device arrays, passed as an argument, never closed over
 Batch = Any
 Draw = Any  # a pytree of arrays naming one task of a family
-Aux = dict[str, jax.Array]
+State = Any  # what a task carries from step to step without its being optimized
+Aux = dict[str, Any]
 Split = Literal["train", "inner_valid", "outer_valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "inner_valid", "outer_valid", "test")
 
@@ -22,15 +23,26 @@ class Task(NamedTuple):
 
     Attributes:
       init: key -> params.
-      loss: (params, key, batch) -> (scalar loss, aux); aux may hold `logits`.
+      loss: (params, key, batch) -> (scalar loss, aux). aux may hold `logits`, and
+        `correct`, the share of predictions that are right. Of a task that carries
+        state it is (params, key, batch, state), and aux holds `state`, the next one.
       batch: (data, key, split) -> batch, drawn on the device; `split` is static.
       normalise: inner loss -> meta-loss, comparable across families.
+      state: what is carried from step to step without being optimized, such as
+        running statistics, at the start; a pytree of arrays, mostly empty.
+      gradient: (params, key, batch, state) -> (loss, state, gradient of the params)
+        where it is not the gradient of `loss`, as under added noise; else None.
+      evaluate: `loss` as on data that are not trained on, where that differs (running
+        instead of batch statistics); else None.
     """
 
     init: Callable[[Key], Params]
-    loss: Callable[[Params, Key, Batch], tuple[jax.Array, Aux]]
+    loss: Callable[..., tuple[jax.Array, Aux]]
     batch: Callable[[Data, Key, Split], Batch]
     normalise: Callable[[jax.Array], jax.Array]
+    state: State = ()
+    gradient: Callable[..., tuple[jax.Array, State, Params]] | None = None
+    evaluate: Callable[..., tuple[jax.Array, Aux]] | None = None
 
 
 class TaskFamily(NamedTuple):
@@ -43,6 +55,8 @@ class TaskFamily(NamedTuple):
       task: draw -> Task; cheap and pure, usable inside jit and vmap.
       shapes: pytree of `jax.ShapeDtypeStruct` of the parameters.
       base_shapes: the same at the base width, for `mup.infer`.
+      outputs: (draw, params, batch) -> {layer: what it puts out}, for coordinate
+        checks; None where there are no layers.
     """
 
     name: str
@@ -51,6 +65,46 @@ class TaskFamily(NamedTuple):
     task: Callable[[Draw], Task]
     shapes: Params
     base_shapes: Params
+    outputs: Callable[[Draw, Params, Batch], dict[str, jax.Array]] | None = None
+
+
+def loss(
+    task: Task, params: Params, key: Key, batch: Batch, state: State
+) -> tuple[jax.Array, Aux]:
+    """Returns the training loss and aux, which always holds the next `state`."""
+    return _with_state(task.loss, params, key, batch, state)
+
+
+def evaluate(
+    task: Task, params: Params, key: Key, batch: Batch, state: State
+) -> tuple[jax.Array, Aux]:
+    """Returns loss and aux as on data that are not trained on."""
+    return _with_state(task.evaluate or task.loss, params, key, batch, state)
+
+
+def gradient(
+    task: Task, params: Params, key: Key, batch: Batch, state: State
+) -> tuple[jax.Array, State, Params]:
+    """Returns the training loss, the next state and what an optimizer is given."""
+    if task.gradient is not None:
+        return task.gradient(params, key, batch, state)
+    (value, aux), grads = jax.value_and_grad(
+        lambda params: loss(task, params, key, batch, state), has_aux=True
+    )(params)
+    return value, aux["state"], grads
+
+
+def _with_state(
+    function: Callable[..., tuple[jax.Array, Aux]],
+    params: Params,
+    key: Key,
+    batch: Batch,
+    state: State,
+) -> tuple[jax.Array, Aux]:
+    if not jax.tree.leaves(state):
+        value, aux = function(params, key, batch)
+        return value, {**aux, "state": state}
+    return function(params, key, batch, state)
 
 
 def fixed(task: Task, *, name: str, data: Data, base_shapes: Params) -> TaskFamily:

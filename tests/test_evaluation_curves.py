@@ -24,18 +24,19 @@ def family():
     x = jax.random.normal(x_key, [2, 20, 3])
     label = jax.random.randint(y_key, [2, 20], 0, 4)
     data = {
-        split: {"image": x[i], "label": label[i]}
+        split: {"input": x[i], "label": label[i]}
         for i, split in enumerate(("train", "inner_valid"))
     }
 
     def task(draw):
         def loss(params, key, batch):
-            noise = 0.1 * jax.random.normal(key, batch["image"].shape)
-            logits = draw * (batch["image"] + noise) @ params["w"]
+            noise = 0.1 * jax.random.normal(key, batch["input"].shape)
+            logits = draw * (batch["input"] + noise) @ params["w"]
             losses = optax.softmax_cross_entropy_with_integer_labels(
                 logits, batch["label"]
             )
-            return losses.mean(), {"logits": logits}
+            hits = logits.argmax(-1) == batch["label"]
+            return losses.mean(), {"logits": logits, "correct": hits.mean()}
 
         def batch(data, key, split):
             index = jax.random.randint(key, [BATCH], 0, 20)
