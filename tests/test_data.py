@@ -19,14 +19,14 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from tasks import data, digits, prepare
+from tasks import data, embedded, prepare
 from tasks.base import SPLITS
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp("tfds")
-    digits.prepare(root)
+    embedded.prepare("digits", root)
     return root
 
 
@@ -46,7 +46,7 @@ def refuse(*args):
 def fingerprint(dataset):
     digest = hashlib.sha256()
     for split in SPLITS:
-        for key in ("image", "label"):
+        for key in ("input", "label"):
             digest.update(np.asarray(dataset[split][key]).tobytes())
     return digest.hexdigest()
 
@@ -67,15 +67,15 @@ def test_digits_are_scikit_learns_images_in_four_disjoint_splits(root):
 
 def test_arrays_are_on_the_device_in_small_types(root):
     arrays = data.load("digits")["test"]
-    assert isinstance(arrays["image"], jax.Array)
-    assert (arrays["image"].dtype, arrays["label"].dtype) == (np.uint8, np.int32)
-    assert arrays["image"].shape == (200, 8, 8, 1)
+    assert isinstance(arrays["input"], jax.Array)
+    assert (arrays["input"].dtype, arrays["label"].dtype) == (np.uint8, np.int32)
+    assert arrays["input"].shape == (200, 8, 8, 1)
 
 
 def test_a_first_load_inside_jit_leaves_arrays_in_the_cache(root):
-    sums = [jax.jit(lambda: data.load("digits")["test"]["image"].sum())()]
-    sums += [jax.jit(lambda: data.load("digits")["test"]["image"].sum())()]
-    assert sums[0] == sums[1] == data.load("digits")["test"]["image"].sum()
+    sums = [jax.jit(lambda: data.load("digits")["test"]["input"].sum())()]
+    sums += [jax.jit(lambda: data.load("digits")["test"]["input"].sum())()]
+    assert sums[0] == sums[1] == data.load("digits")["test"]["input"].sum()
 
 
 def test_every_split_holds_every_class(root):
@@ -89,7 +89,9 @@ def test_preparing_again_gives_the_same_bytes(root, tmp_path, monkeypatch):
     assert fingerprint(data.load("digits")) == first
     assert first.startswith("fcc0a5c8903f928f")
     seed = json.loads((data.find("digits", root) / "metadata.json").read_text())
-    assert seed == {"split_seed": digits.SPLIT_SEED}
+    images = np.asarray(load_digits().images, np.uint8)
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    assert seed == {"split_seed": embedded.SPLIT_SEED, "sha256": digest}
 
 
 def test_the_array_record_on_disk_is_what_is_read(root):
@@ -103,7 +105,7 @@ def test_the_array_record_on_disk_is_what_is_read(root):
     spare.rename(files["inner_valid"])
     after = data.load("digits")
     np.testing.assert_array_equal(
-        after["test"]["image"], before["inner_valid"]["image"]
+        after["test"]["input"], before["inner_valid"]["input"]
     )
 
 
@@ -220,9 +222,9 @@ def test_other_sets_on_disk_are_read_and_split_in_four(root):
     splits = data.load("tiny_images")
     assert [len(splits[split]["label"]) for split in SPLITS] == [32, 4, 4, 5]
     for arrays in splits.values():
-        pixel = np.asarray(arrays["image"])[:, 3, 3, 2]
+        pixel = np.asarray(arrays["input"])[:, 3, 3, 2]
         np.testing.assert_array_equal(pixel % 10, arrays["label"])
-    shown = [int(x) for s in SPLITS[:3] for x in splits[s]["image"][:, 0, 0, 0]]
+    shown = [int(x) for s in SPLITS[:3] for x in splits[s]["input"][:, 0, 0, 0]]
     assert sorted(shown) == list(range(40))
 
 
@@ -237,12 +239,12 @@ def test_mocked_tfds_sets_are_read_by_the_same_code(tmp_path):
 
     with tfds.testing.mock_data(as_data_source_fn=examples):
         stored = data.read(tfds.builder("mnist", data_dir=tmp_path))
-    assert stored["train"]["image"].shape == (20, 28, 28, 1)
+    assert stored["train"]["input"].shape == (20, 28, 28, 1)
     assert stored["test"]["label"].tolist() == [3] * 20
 
 
 def test_a_set_without_a_test_split_gives_up_a_tenth_for_it():
-    stored = {"train": {"image": np.arange(100), "label": np.arange(100)}}
+    stored = {"train": {"input": np.arange(100), "label": np.arange(100)}}
     splits = data.four_splits(stored)
     assert [len(splits[split]["label"]) for split in SPLITS] == [70, 10, 10, 10]
     labels = np.concatenate([splits[split]["label"] for split in SPLITS])
@@ -258,6 +260,151 @@ def test_the_command_prepares_digits(tmp_path, monkeypatch, capsys):
 def test_moments_are_those_of_the_training_pixels(root):
     dataset = data.load("digits")
     mean, std = data.moments(dataset)
-    pixels = np.asarray(dataset["train"]["image"], np.float64)
+    pixels = np.asarray(dataset["train"]["input"], np.float64)
     scaled = (pixels - mean) / std
     np.testing.assert_allclose([scaled.mean(), scaled.std()], [0, 1], atol=1e-12)
+
+
+SHAPES = {
+    "patches8": ((8, 8, 3), 8480, 2),
+    "patches16": ((16, 16, 3), 2080, 2),
+    "breast_cancer": ((30,), 569, 2),
+    "wine": ((13,), 178, 3),
+    "iris": ((4,), 150, 3),
+    "diabetes": ((10,), 442, 0),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_embedded_sets_are_whole_and_small_typed(root, name):
+    (shape, count, classes), splits = SHAPES[name], data.load(name)
+    assert sum(len(arrays["input"]) for arrays in splits.values()) == count
+    assert {arrays["input"].shape[1:] for arrays in splits.values()} == {shape}
+    assert {arrays["input"].dtype for arrays in splits.values()} == {np.dtype("uint8")}
+    assert data.classes(splits) == classes
+    assert all(len(arrays["label"]) > 10 for arrays in splits.values())
+
+
+def test_patches_put_together_are_the_photographs(root):
+    from sklearn.datasets import load_sample_images
+
+    splits = data.load("patches16").values()
+    found = {bytes(x) for split in splits for x in np.asarray(split["input"])}
+    corners = {bytes(x[32:48, 48:64].copy()) for x in load_sample_images().images}
+    assert len(corners) == 2 and corners <= found
+
+
+def test_tables_are_scaled_to_the_bytes_and_keep_their_labels(root):
+    from sklearn.datasets import load_diabetes
+
+    columns, labels = load_diabetes(return_X_y=True)
+    splits = data.load("diabetes").values()
+    inputs, found = (
+        np.concatenate([np.asarray(split[key]) for split in splits])
+        for key in ("input", "label")
+    )
+    assert (inputs.min(0) == 0).all() and (inputs.max(0) == 255).all()
+    assert sorted(found) == sorted(labels) and found.dtype == np.float32
+    assert np.corrcoef(inputs[:, 2], found)[0, 1] == pytest.approx(
+        np.corrcoef(columns[:, 2], labels)[0, 1], abs=0.01
+    )
+
+
+def test_text_is_in_rows_that_share_one_byte_with_the_next(root):
+    rows = np.asarray(data.load("stdlib", context=32)["train"]["input"])
+    assert rows.shape[1] == 33 and rows.dtype == np.uint8
+    np.testing.assert_array_equal(rows[:-1, -1], rows[1:, 0])
+    text = rows[:, :-1].tobytes()
+    assert b"import " in text and text.count(b"def ") > 1000
+    recorded = json.loads((data.find("stdlib", root) / "metadata.json").read_text())
+    assert len(recorded["sha256"]) == 64
+
+
+def test_a_lower_resolution_is_the_mean_of_blocks(root):
+    full, half = (
+        np.asarray(data.load("digits", resolution=n)["test"]["input"], float)
+        for n in (8, 4)
+    )
+    expected = full[:, ::2, ::2] + full[:, 1::2, ::2] + full[:, ::2, 1::2]
+    expected = (expected + full[:, 1::2, 1::2]) / 4
+    np.testing.assert_allclose(half, expected, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("digits", {"resolution": 3}, "must divide"),
+        ("wine", {"resolution": 2}, "has inputs of shape"),
+        ("digits", {"context": 8}, "has inputs of shape"),
+        ("stdlib", {}, "takes context="),
+        ("stdlib", {"context": 8, "resolution": 8}, "takes context="),
+    ],
+)
+def test_shapes_that_a_set_cannot_have_are_errors(root, name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(name, **shape)
+
+
+class TinyText(tfds.core.GeneratorBasedBuilder):
+    """Stored as TFDS stores text: strings, one of them long, in one split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    pkg_dir_path = pathlib.Path(__file__).parent
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"text": "".join(f"{i:03d}" for i in range(100))}
+
+
+def test_text_of_others_is_split_in_four_by_rows(root):
+    TinyText(data_dir=root, file_format="array_record").download_and_prepare()
+    splits = data.load("tiny_text", context=3)
+    assert [len(splits[split]["input"]) for split in SPLITS] == [70, 10, 10, 10]
+    rows = {bytes(x[:3]) for s in SPLITS for x in np.asarray(splits[s]["input"])}
+    assert rows == {f"{i:03d}".encode() for i in range(100)}
+    assert data.classes(splits) == 256
+
+
+def test_a_server_that_is_silent_is_named_at_once(tmp_path, monkeypatch, capsys):
+    import requests
+
+    def head(url, *, timeout, **given):
+        assert timeout <= 10
+        raise requests.ConnectTimeout
+
+    monkeypatch.setattr(requests, "head", head)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
+    start = time.perf_counter()
+    with pytest.raises(SystemExit) as ended:
+        prepare.main(["mnist"])
+    assert time.perf_counter() - start < 5
+    assert "does not answer (ConnectTimeout); nothing was written" in ended.value.code
+    assert "Run `python -m tasks.prepare mnist` again" in ended.value.code
+    assert not (tmp_path / "sets").exists()
+
+
+def test_every_request_of_a_download_is_bounded(monkeypatch):
+    import requests
+    from tensorflow_datasets.core.download import downloader
+
+    seen = []
+    record = lambda self, *args, **given: seen.append(given["timeout"])  # noqa: E731
+    monkeypatch.setattr(requests.Session, "request", record)
+    before = downloader.MAX_RETRIES
+    with prepare._bounded():
+        assert downloader.MAX_RETRIES == prepare.RETRIES
+        requests.Session().get("https://example.org", stream=True)
+    assert seen == [(prepare.CONNECT, prepare.READ)]
+    assert downloader.MAX_RETRIES == before
+
+
+def test_a_name_that_tfds_does_not_know_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(SystemExit, match="error: TFDS knows no dataset 'mnizt'"):
+        prepare.main(["mnizt"])
