@@ -65,7 +65,7 @@ def set_inner_training(c: ConfigDict):
         "depth": 2,  # 64-32-32-10
         "batch_size": 64,
         "activations": ("relu",),
-        "init_scale": (1.0, 1.0),
+        "vary": {},
         "parametrization": "mup",
         "zero_readout": True,  # hidden layers then learn from the second update on
     }

@@ -1,12 +1,49 @@
-"""muP Flax layers: dense and readout."""
+"""muP Flax layers: dense and readout, and the activations between them."""
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen import initializers
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, UInt8
+
+from tasks.base import known
 
 PARAMETRIZATIONS = ("mup", "standard")
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+
+
+def known_activations(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names in `ACTIVATIONS`, at least one.
+
+    Raises:
+      ValueError: for others, listing those known.
+    """
+    if not names:
+        raise ValueError(f"activations is empty; known: {', '.join(ACTIVATIONS)}.")
+    return tuple(known("activation", name, ACTIVATIONS) for name in names)
+
+
+def activate(
+    x: Float[Array, "*n"], index: Int[Array, ""], names: Sequence[str]
+) -> Float[Array, "*n"]:
+    """Returns x after the activation of an index into names."""
+    functions = [ACTIVATIONS[name] for name in names]
+    return jax.lax.switch(index, functions, x) if functions[1:] else functions[0](x)
+
+
+def standardised(
+    x: UInt8[Array, "*n"], moments: tuple[float, float]
+) -> Float[Array, "*n"]:
+    """Returns inputs less their mean, in standard deviations, in the default float."""
+    mean, std = moments
+    return (x.astype(float) - mean) / std
 
 
 class Dense(nn.Module):
@@ -17,16 +54,18 @@ class Dense(nn.Module):
 
     Attributes:
       features: outputs.
+      bias: whether there are biases.
     """
 
     features: int
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n fan_in"]) -> Float[Array, "*n features"]:
         """Returns x W + b."""
         init = initializers.normal(x.shape[-1] ** -0.5, dtype=_default_float())
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        return _add_bias(self, x @ kernel)
+        return _add_bias(self, x @ kernel) if self.bias else x @ kernel
 
 
 class Readout(nn.Module):

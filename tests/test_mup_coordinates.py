@@ -53,19 +53,14 @@ OPTIMIZERS = {"rule": learned, "adam": adam}
 def movement(name, parametrization, width):
     """Returns the RMS change of every layer's output since the start, {layer: [5]}."""
     settings = NETWORK | dict(width=width, parametrization=parametrization)
-    family = mlp.mlp(**settings, batch_size=64, init_scale=(1.0, 1.0))
+    family = mlp.mlp(**settings, batch_size=64, vary={})
     info = mup.infer(family.shapes, family.base_shapes)
     info = info if parametrization == "mup" else None
     draw = family.sample(jax.random.key(0))
 
     @jax.jit
     def moved(keys, arrays):
-        outputs = functools.partial(
-            mlp.activations,
-            mlp.network(**settings),
-            draw=draw,
-            images=arrays["test"]["image"],
-        )
+        outputs = functools.partial(family.outputs, draw, batch=arrays["test"])
 
         def seed(key):
             key, theta_key = jax.random.split(key)
@@ -111,7 +106,7 @@ def test_every_layer_with_weights_is_looked_at():
         **NETWORK,
         width=64,
         batch_size=1,
-        init_scale=(1.0, 1.0),
+        vary={},
         parametrization="mup",
     )
     assert list(family.shapes) == LAYERS

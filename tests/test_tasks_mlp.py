@@ -16,7 +16,7 @@ NETWORK = dict(
     zero_readout=False,
 )
 MANY = dict(activations=("relu", "tanh", "gelu"))
-TRAINING = dict(batch_size=64, init_scale=(0.5, 2.0))
+TRAINING = dict(batch_size=64, vary={"init_scale": (0.5, 2.0)})
 FUNCTIONS = [jax.nn.relu, np.tanh, jax.nn.gelu]
 
 
@@ -51,9 +51,8 @@ def by_hand(params, images, function):
 def test_every_layer_equals_the_network_by_hand(family, start, index):
     params = start(draw(index))
     params = jax.tree.map(lambda p: p + 0.1, params)  # so that biases count
-    images = family.data["test"]["image"][:5]
-    net = mlp.network(**NETWORK, **MANY)
-    actual = mlp.activations(net, params, draw(index), images)
+    images = family.data["test"]["input"][:5]
+    actual = family.outputs(draw(index), params, {"input": images})
     expected = by_hand(params, images, FUNCTIONS[index])
     assert list(actual) == list(expected)
     for name in expected:
@@ -65,7 +64,7 @@ def test_logits_of_the_loss_are_those_of_the_readout(family, start):
     params = start(draw(1))
     batch = task.batch(family.data, jax.random.key(1), "train")
     loss, aux = task.loss(params, None, batch)
-    expected = by_hand(params, batch["image"], np.tanh)["readout"]
+    expected = by_hand(params, batch["input"], np.tanh)["readout"]
     np.testing.assert_allclose(aux["logits"], expected, rtol=1e-4, atol=1e-4)
     shares = np.exp(expected) / np.exp(expected).sum(1, keepdims=True)
     picked = shares[np.arange(64), np.asarray(batch["label"])]
@@ -120,11 +119,9 @@ def test_initial_scale_leaves_readout_and_biases(start):
 
 
 def test_a_single_activation_and_scale_make_a_fixed_task():
-    family = mlp.mlp(
-        **NETWORK, activations=("tanh",), batch_size=8, init_scale=(1.0, 1.0)
-    )
+    family = mlp.mlp(**NETWORK, activations=("tanh",), batch_size=8, vary={})
     draws = jax.vmap(family.sample)(jax.random.split(jax.random.key(0), 9))
-    assert (draws["activation"] == 0).all() and (draws["init_scale"] == 1).all()
+    assert draws.keys() == {"activation"} and (draws["activation"] == 0).all()
 
 
 def test_base_shapes_differ_in_width_alone(family):
@@ -143,9 +140,10 @@ def test_base_shapes_differ_in_width_alone(family):
         (dict(activations=("rleu",)), "Did you mean 'relu'"),
         (dict(activations=()), "activations is empty"),
         (dict(parametrization="mupp"), "Did you mean 'mup'"),
-        (dict(depth=0), "depth"),
-        (dict(init_scale=(2.0, 1.0)), "low <= high"),
-        (dict(init_scale=(0.0, 1.0)), "0 < low"),
+        (dict(depth=-1), "depth"),
+        (dict(vary={"init_scales": (1.0, 1.0)}), "Did you mean 'init_scale'"),
+        (dict(vary={"init_scale": (2.0, 1.0)}), "low <= high"),
+        (dict(vary={"init_scale": (0.0, 1.0)}), "must be within"),
         (dict(dataset="digit"), "Near matches: digits"),
     ],
 )

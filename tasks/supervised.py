@@ -1,0 +1,242 @@
+"""Families that fit a network to a dataset."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tasks import data, draws
+from tasks.base import Batch, Draw, Params, State, Task, TaskFamily, normaliser
+
+
+class Objective(NamedTuple):
+    """What a network's outputs are fit to.
+
+    Attributes:
+      losses: (outputs, batch) -> losses, of the shape of labels.
+      aux: (outputs, batch) -> {"logits": ..., "hits": ...}, both or neither.
+      initial: (draw) -> the loss of a network that knows nothing.
+      classes: of the labels; 0 where they are numbers.
+    """
+
+    losses: Callable[[Any, Batch], jax.Array]
+    aux: Callable[[Any, Batch], dict[str, jax.Array]]
+    initial: Callable[[Draw], Any]
+    classes: int
+
+
+def softmax(classes: int) -> Objective:
+    """Returns the cross entropy with integer labels, in nats."""
+
+    def losses(logits: jax.Array, batch: Batch) -> jax.Array:
+        labels = jnp.maximum(batch["label"], 0)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+    def aux(logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        return {"logits": logits, "hits": logits.argmax(-1) == batch["label"]}
+
+    def initial(draw: Draw) -> Any:
+        return jnp.log(draw["member"].sum()) if "member" in draw else math.log(classes)
+
+    return Objective(losses, aux, initial, classes)
+
+
+def squared(mean: float, std: float) -> Objective:
+    """Returns half the squared error of one output to labels, once standardised."""
+
+    def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
+        return jnp.square(outputs[..., 0] - (batch["label"] - mean) / std) / 2
+
+    return Objective(losses, lambda outputs, batch: {}, lambda draw: 0.5, 0)
+
+
+def objective(dataset: data.Dataset) -> tuple[Objective, int]:
+    """Returns what a dataset asks for, and how many outputs that takes.
+
+    Labels that are floats ask for regression, others and text for classification.
+    """
+    classes = data.classes(dataset)
+    if classes:
+        return softmax(classes), classes
+    label = np.asarray(dataset["train"]["label"])
+    return squared(float(label.mean()), float(label.std())), 1
+
+
+def family(
+    *,
+    name: str,
+    network: Callable[[int], nn.Module],
+    width: int,
+    base_width: int,
+    dataset: data.Dataset,
+    objective: Objective,
+    batch_size: int,
+    activations: int,
+    vary: draws.Vary,
+) -> TaskFamily:
+    """Returns the family that fits networks to a dataset.
+
+    Batches are {"input", "label"}, drawn on the device with replacement; examples whose
+    label is -1 do not count, nor do those of classes that are not the draw's.
+
+    Args:
+      name: of the family.
+      network: width -> module. `module(input, activation)` takes inputs [n, ...] as
+        stored and an index of an activation, and returns what the objective takes. One
+        that has other collections than "params" also takes `train`, False by default.
+      width: of the network.
+      base_width: the width at which muP and standard parametrization agree.
+      dataset: from `data.load`.
+      objective: of the outputs.
+      batch_size: examples per batch.
+      activations: how many the network has, drawn from uniformly.
+      vary: bounds of what varies, by name: `init_scale`, a log-uniform multiplier of
+        initial kernels but the readout's; `label_noise`, the share of training labels
+        that are false; `classes`, how many there are; `examples`, the log-uniform share
+        of each class that is trained on; `batch_size`, log-uniform, how many examples
+        of a training batch count.
+
+    Raises:
+      ValueError: for an unknown name, or an impossible range, of `vary`.
+    """
+    arrays, how = draws.sampler(
+        dataset, classes=objective.classes, batch_size=batch_size, vary=vary
+    )
+    sample = functools.partial(
+        draws.sample, activations=activations, classes=objective.classes, vary=vary
+    )
+    example = dataset["train"]["input"][:1]
+    example = example[:, :-1] if "label" not in dataset["train"] else example
+    net, base = (_Net(network(w), example) for w in (width, base_width))
+    shapes = [
+        jax.eval_shape(
+            _task(n, objective, how, sample(jax.random.key(0))).init, jax.random.key(0)
+        )
+        for n in (net, base)
+    ]
+    return TaskFamily(
+        name=name,
+        data=arrays,
+        sample=sample,
+        task=functools.partial(_task, net, objective, how),
+        shapes=shapes[0],
+        base_shapes=shapes[1],
+        outputs=net.outputs,
+    )
+
+
+class _Net:
+    """A module, and an input to initialise it with."""
+
+    def __init__(self, module: nn.Module, example: jax.Array) -> None:
+        """Finds what state the module carries, which no key decides."""
+        self.module, self.example = module, example
+        zero = jnp.zeros([], jnp.int32)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), example, zero)
+        self.state = ()
+        if shapes.keys() > {"params"}:
+            with jax.ensure_compile_time_eval():
+                self.state = jax.jit(module.init)(jax.random.key(0), example, zero)
+            del self.state["params"]
+
+    def init(self, key: jax.Array, activation: jax.Array) -> Params:
+        """Returns initial parameters."""
+        return self.module.init(key, self.example, activation)["params"]
+
+    def apply(self, params, draw, key, x, state, *, train) -> tuple[Any, State]:
+        """Returns outputs and the next state."""
+        args = {"params": params, **(state or {})}, x, draw["activation"]
+        rngs = None if key is None else {"sample": key}
+        if not state:
+            return self.module.apply(*args, rngs=rngs), state
+        if not train:
+            return self.module.apply(*args, rngs=rngs, train=False), state
+        return self.module.apply(*args, rngs=rngs, train=True, mutable=list(state))
+
+    def outputs(self, draw: Draw, params: Params, batch: Batch) -> dict[str, jax.Array]:
+        """Returns what each layer puts out in training, by its path."""
+        _, kept = self.module.apply(
+            {"params": params, **(self.state or {})},
+            batch["input"],
+            draw["activation"],
+            capture_intermediates=lambda module, _: bool(module.path),
+            mutable=["intermediates", *self.state],
+            rngs={"sample": jax.random.key(0)},
+            **({"train": True} if self.state else {}),
+        )
+        leaves = jax.tree_util.tree_leaves_with_path(kept.get("intermediates", {}))
+        return {_path(path): leaf for path, leaf in leaves}
+
+
+def _task(net: _Net, objective: Objective, how: draws.Sampler, draw: Draw) -> Task:
+    """Returns the task of a draw."""
+
+    def init(key: jax.Array) -> Params:
+        params = net.init(key, draw["activation"])
+        if "init_scale" not in draw:
+            return params
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: x * draw["init_scale"] if _is_scaled(path) else x, params
+        )
+
+    def loss(params, key, batch, state=net.state, *, train=True):
+        outputs, state = net.apply(
+            params, draw, key, batch["input"], state, train=train
+        )
+        outputs = _of_members(outputs, draw)
+        losses, aux = objective.losses(outputs, batch), objective.aux(outputs, batch)
+        weights = _weights(draw, batch, objective.classes, losses)
+        if "hits" in aux:
+            aux["correct"] = _mean(aux.pop("hits"), weights)
+        return _mean(losses, weights), {**aux, "state": state}
+
+    return Task(
+        init=init,
+        loss=loss,
+        batch=functools.partial(draws.batch, how, draw),
+        normalise=normaliser(objective.initial(draw)),
+        state=net.state,
+        evaluate=functools.partial(loss, train=False),
+    )
+
+
+def _of_members(logits: Any, draw: Draw) -> Any:
+    """Returns logits, by which classes that are not the draw's are impossible."""
+    return jnp.where(draw["member"], logits, -1e9) if "member" in draw else logits
+
+
+def _weights(draw: Draw, batch: Batch, classes: int, losses: jax.Array) -> Any:
+    """Returns which examples count, or None if all do."""
+    if not {"member", "batch_size"} & draw.keys():
+        return None
+    label = batch["label"]
+    counts = (label >= 0) & draws.members(draw, classes)[jnp.maximum(label, 0)]
+    return jnp.broadcast_to(counts, losses.shape)
+
+
+def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Returns the mean over what counts."""
+    if weights is None:
+        return jnp.mean(values)
+    return jnp.sum(jnp.where(weights, values, 0)) / jnp.maximum(weights.sum(), 1)
+
+
+def _is_scaled(path: Any) -> bool:
+    """Returns whether a leaf is a kernel, and not the readout's."""
+    *layers, leaf = (key.key for key in path)
+    return leaf == "kernel" and "readout" not in layers
+
+
+def _path(path: Any) -> str:
+    """Returns "a/b" for the output of module b in a; a number follows other than the
+    first."""
+    names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+    number = [key.idx for key in path if isinstance(key, jax.tree_util.SequenceKey)]
+    more = "".join(f"#{n}" for n in number if n)
+    return "/".join(n for n in names if n != "__call__") + more
