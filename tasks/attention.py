@@ -1,0 +1,155 @@
+"""What transformers and mixers are made of: attention, perceptrons, norms, patches."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num
+
+from tasks import data, layers
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose heads grow in size, not in number, with width.
+
+    Logits are q.k sqrt(base size)/size. Divided by sqrt(size) they would grow with
+    width, once queries and keys have learned to agree (arXiv:2203.03466, section 4).
+    Queries, keys and values have no biases: none of a key can change the softmax.
+
+    Attributes:
+      heads: they divide both widths.
+      base_width: the width at which muP and standard parametrization agree.
+      causal: whether a token attends only to itself and to those before it.
+    """
+
+    heads: int
+    base_width: int
+    causal: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n t width"]) -> Float[Array, "n t width"]:
+        """Returns what each token gathers from the others."""
+        n, t, width = x.shape
+        query, key, value = (
+            layers.Dense(width, bias=False, name=name)(x).reshape(n, t, self.heads, -1)
+            for name in ("query", "key", "value")
+        )
+        scale = (self.base_width / self.heads) ** 0.5 / (width / self.heads)
+        logits = jnp.einsum("nqhd,nkhd->nhqk", query, key) * scale
+        if self.causal:
+            seen = jnp.broadcast_to(jnp.tri(t, dtype=bool), logits.shape)
+            logits = jnp.where(seen, logits, -1e9)
+        weights = jax.nn.softmax(logits)
+        gathered = jnp.einsum("nhqk,nkhd->nqhd", weights, value)
+        return layers.Dense(width, name="out")(gathered.reshape(n, t, width))
+
+
+class Perceptron(nn.Module):
+    """Two dense layers along the last axis, which keep its size.
+
+    Attributes:
+      hidden: units between them.
+      activations: names in `layers.ACTIVATIONS`.
+    """
+
+    hidden: int
+    activations: tuple[str, ...]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*n size"], activation: Int[Array, ""]
+    ) -> Float[Array, "*n size"]:
+        """Returns the outputs; `activation` is an index into `activations`."""
+        hidden = layers.Dense(self.hidden, name="expand")(x)
+        hidden = layers.activate(hidden, activation, self.activations)
+        return layers.Dense(x.shape[-1], name="project")(hidden)
+
+
+class Block(nn.Module):
+    """A pre-norm block of a transformer: attention, then a perceptron on each token.
+
+    Attributes:
+      heads: of the attention.
+      base_width: the width at which muP and standard parametrization agree.
+      causal: whether a token attends only to itself and to those before it.
+      mlp_ratio: hidden units of the perceptron over width.
+      activations: names in `layers.ACTIVATIONS`.
+    """
+
+    heads: int
+    base_width: int
+    causal: bool
+    mlp_ratio: int
+    activations: tuple[str, ...]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n t width"], activation: Int[Array, ""]
+    ) -> Float[Array, "n t width"]:
+        """Returns tokens with what both have to add."""
+        attention = Attention(self.heads, self.base_width, self.causal, name="attend")
+        perceptron = Perceptron(
+            self.mlp_ratio * x.shape[-1], self.activations, name="mlp"
+        )
+        x = x + attention(norm("attend_norm")(x))
+        return x + perceptron(norm("mlp_norm")(x), activation)
+
+
+def norm(name: str) -> nn.LayerNorm:
+    """Returns a layer norm over the last axis, of gains 1 and biases 0."""
+    return nn.LayerNorm(param_dtype=float, name=name)
+
+
+def embed(number: int, width: int, name: str) -> nn.Embed:
+    """Returns vectors of standard deviation 1 that stand for the first integers."""
+    init = nn.initializers.normal(1.0)
+    return nn.Embed(number, width, param_dtype=float, embedding_init=init, name=name)
+
+
+def with_positions(x: Float[Array, "n t width"]) -> Float[Array, "n t width"]:
+    """Returns tokens plus learned vectors of where they are; call it in a module."""
+    _, t, width = x.shape
+    positions = embed(t, width, "position")(jnp.arange(t))
+    return x + jnp.broadcast_to(positions, x.shape)
+
+
+def patches(images: Num[Array, "n h w c"], size: int) -> Num[Array, "n t pixels"]:
+    """Returns the squares of `size` that tile images, row by row, flattened.
+
+    Raises:
+      ValueError: if they do not tile them.
+
+    >>> patches(jnp.arange(16).reshape(1, 4, 4, 1), 2)[0, 1].tolist()
+    [2, 3, 6, 7]
+    """
+    n, height, width, channels = images.shape
+    if height % size or width % size:
+        raise ValueError(
+            f"patches must tile images, got size {size} for {height} by {width}."
+        )
+    shape = (n, height // size, size, width // size, size, channels)
+    squares = images.reshape(shape).swapaxes(2, 3)
+    return squares.reshape(n, -1, size * size * channels)
+
+
+def images(name: str, resolution: int | None) -> data.Dataset:
+    """Returns a dataset of images, at a resolution or as stored.
+
+    Raises:
+      ValueError: if it is of something else.
+    """
+    arrays = data.load(name, resolution=resolution)
+    if arrays["train"]["input"].ndim != 4:
+        raise ValueError(f"patches need images, got dataset {name!r}.")
+    return arrays
+
+
+def check(*, width: int, base_width: int, heads: int = 1, **sizes: int) -> None:
+    """Raises ValueError unless heads divide both widths and sizes are positive."""
+    for name, size in {**sizes, "heads": heads, "base_width": base_width}.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+    if width < 1 or width % heads or base_width % heads:
+        raise ValueError(
+            f"heads must divide width and base_width, "
+            f"got {heads=}, {width=} and {base_width=}."
+        )
