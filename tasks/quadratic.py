@@ -12,30 +12,48 @@ from tasks.base import (
     Split,
     Task,
     TaskFamily,
+    known,
     log_uniform,
     normaliser,
 )
 
+# (position in [-1, 0], condition) -> eigenvalue: 1/condition at -1, and 1 at 0
+SPECTRA = {
+    "geometric": lambda position, condition: condition**position,
+    "uniform": lambda position, condition: 1 + position * (1 - 1 / condition),
+    "bimodal": lambda position, condition: condition ** jnp.round(position),
+}
+
 
 def quadratic(
-    *, dimension: int, condition: tuple[float, float], noise: tuple[float, float]
+    *,
+    dimension: int,
+    condition: tuple[float, float],
+    noise: tuple[float, float],
+    spectrum: str,
+    rotation: bool,
 ) -> TaskFamily:
     """Returns losses (x - y)^T H (x - y) / 2 with H = Q diag(eigenvalues) Q^T.
 
     y = minimum + noise * z, z ~ N(0, I) drawn with the batch, so that gradients are
     noisy and losses stay positive; aux is empty. Parameters are {"x": [dimension]}, in
-    the default float. The meta-loss is the loss over the noise-free loss at init,
-    clipped as `base.normaliser` says.
+    the default float; a step costs two products with a square matrix. The meta-loss is
+    the loss over the noise-free loss at init, clipped as `base.normaliser` says.
 
     Args:
       dimension: unknowns.
       condition: bounds of the largest over the smallest eigenvalue, log-uniform; the
-        eigenvalues are a geometric sequence that ends at 1.
+        largest is 1.
       noise: bounds of the standard deviation of the minimum's coordinates, uniform.
+      spectrum: "geometric", eigenvalues that are spaced evenly in their logarithm;
+        "uniform", evenly; "bimodal", one half of them the least, the other 1.
+      rotation: whether Q is a random rotation; else coordinates are independent, as
+        optimizers that act on each parameter alone would have them.
 
     Raises:
-      ValueError: for an empty range.
+      ValueError: for an empty range, or another spectrum.
     """
+    known("spectrum", spectrum, SPECTRA)
     if dimension < 1 or not 1 <= condition[0] <= condition[1]:
         raise ValueError(
             f"need dimension >= 1 and 1 <= low <= high of condition, "
@@ -44,13 +62,18 @@ def quadratic(
     if not 0 <= noise[0] <= noise[1]:
         raise ValueError(f"need 0 <= low <= high of noise, got {noise=}.")
     sample = functools.partial(
-        _sample, dimension=dimension, condition=condition, noise=noise
+        _sample,
+        dimension=dimension,
+        condition=condition,
+        noise=noise,
+        spectrum=spectrum,
+        rotation=rotation,
     )
     shapes = jax.eval_shape(
         lambda key: {"x": sample(key)["minimum"]}, jax.random.key(0)
     )
     return TaskFamily(
-        name=f"quadratic-{dimension}",
+        name=f"quadratic-{dimension}-{spectrum}" + "-rotated" * rotation,
         data=(),
         sample=sample,
         task=_task,
@@ -65,29 +88,34 @@ def _sample(
     dimension: int,
     condition: tuple[float, float],
     noise: tuple[float, float],
+    spectrum: str,
+    rotation: bool,
 ) -> Draw:
     """Returns the arrays that name one quadratic."""
     condition_key, basis_key, minimum_key, noise_key = jax.random.split(key, 4)
-    exponents = jnp.linspace(-1.0, 0.0, dimension)
+    positions = jnp.linspace(-1.0, 0.0, dimension)
     low, high = noise
-    return {
-        "eigenvalues": log_uniform(condition_key, *condition) ** exponents,
-        "basis": jax.random.orthogonal(basis_key, dimension),
+    draw = {
+        "eigenvalues": SPECTRA[spectrum](
+            positions, log_uniform(condition_key, *condition)
+        ),
         "minimum": jax.random.normal(minimum_key, [dimension]),
         "noise": low + (high - low) * jax.random.uniform(noise_key),
     }
+    if rotation:
+        draw["basis"] = jax.random.orthogonal(basis_key, dimension)
+    return draw
 
 
 def _task(draw: Draw) -> Task:
     """Returns the quadratic of a draw."""
-    eigenvalues, basis, minimum = (
-        draw[name] for name in ("eigenvalues", "basis", "minimum")
-    )
+    eigenvalues, minimum = draw["eigenvalues"], draw["minimum"]
     # The mean loss over starts from N(minimum, I).
     initial = eigenvalues.sum() / 2
 
     def value(distance: jax.Array) -> jax.Array:
-        return (eigenvalues * (distance @ basis) ** 2).sum() / 2
+        along = distance @ draw["basis"] if "basis" in draw else distance
+        return (eigenvalues * along**2).sum() / 2
 
     def init(key: jax.Array) -> Params:
         direction = jax.random.normal(key, minimum.shape, minimum.dtype)

@@ -4,6 +4,13 @@ import runpy
 from pathlib import Path
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.py"
+QUADRATIC = {
+    "dimension": 3,
+    "condition": (1.0, 10.0),
+    "noise": (0.0, 0.1),
+    "spectrum": "geometric",
+    "rotation": True,
+}
 
 
 def demo(variant):
@@ -17,7 +24,7 @@ def get_config(variant=""):
     c = demo(",".join(["quick", *(word for word in words if word != "validated")]))
     c.family.name = "quadratic"
     with c.unlocked():
-        c.family.args = {"dimension": 3, "condition": (1.0, 10.0), "noise": (0.0, 0.1)}
+        c.family.args = QUADRATIC
     c.validation.every = 20 if "validated" in words else 0
     c.outer.num_steps = 60
     c.log.every = 1

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import tiny
 
 from meta_train.learner import Learner, MetaState
 from meta_train.run import Log, Outer, Run, Saving
@@ -62,7 +63,7 @@ def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **fai
     )
     return Run(
         config={"seed": 0, "outer": {"num_steps": num_steps}},
-        family=suites.build("quadratic", dimension=3, condition=(1, 9), noise=(0, 0)),
+        families={"toy": suites.build("quadratic", **tiny.QUADRATIC)},
         learner=learner(**failures),
         data=jnp.float32(1.0),
         outer=outer,
