@@ -49,11 +49,15 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
     inner, estimator, validation = (
         config[name] for name in ("inner", "estimator", "validation")
     )
-    info = mup.infer(run.family.shapes, run.family.base_shapes)
+    families = run.families.values()
+    ratios = [mup.width_ratios(mup.infer(x.shapes, x.base_shapes)) for x in families]
     per_meta_step = inner["window"] * estimator["num_workers"]
     return {
-        "families": [config["family"] | {"full_name": run.family.name}],
-        "trained_widths": list(mup.width_ratios(info)),
+        "families": [config["family"] | {"full_names": [x.name for x in families]}],
+        "trained_widths": [
+            min(low for low, _ in ratios),
+            max(high for _, high in ratios),
+        ],
         "trained_horizon": list(inner["horizon"]),
         "schedule": inner["schedule"],
         "valid_weight": inner["valid_weight"],

@@ -14,7 +14,7 @@ from lopt import rules
 from meta_train import estimators, learner, unroll
 from meta_train import validation as meta_validation
 from tasks import suites
-from tasks.base import TaskFamily
+from tasks.base import TaskFamily, known
 
 Section = Mapping[str, Any]
 
@@ -86,9 +86,9 @@ class Run:
 
     Attributes:
       config: the resolved config.
-      family: the tasks meta-trained on.
+      families: the tasks meta-trained on, by name.
       learner: initialises, and takes meta-steps.
-      data: arrays of the family, on every device.
+      data: arrays of each family, on every device.
       outer: settings of the outer optimizer.
       log: when to look at metrics.
       saving: when to save.
@@ -98,7 +98,7 @@ class Run:
     """
 
     config: dict[str, Any]
-    family: TaskFamily
+    families: dict[str, TaskFamily]
     learner: learner.Learner
     data: Any
     outer: Outer
@@ -165,23 +165,31 @@ def _build(
     saving = settings.call(Saving, "config.checkpoint", checkpoint)
     outer = settings.call(Outer, "config.outer", outer)
     rule = settings.named(rules.RULES, rules.build, "config.rule", rule)
-    family = settings.named(suites.FAMILIES, suites.build, "config.family", family)
-    runs = settings.call(unroll.inner, "config.inner", inner, rule=rule, family=family)
+    families, weights = settings.call(_families, "config.family", family)
+    inners = {
+        name: settings.call(unroll.inner, "config.inner", inner, rule=rule, family=one)
+        for name, one in families.items()
+    }
     every, score = settings.call(
         _validation,
         "config.validation",
         validation,
         rule=rule,
-        family=family,
+        families=families,
         schedule=inner["schedule"],
     )
     mesh = worker_mesh()
-    estimator = settings.call(
-        _estimator, "config.estimator", estimator, inner=runs, devices=mesh.size
-    )
+    each = {
+        name: settings.call(
+            _estimator, "config.estimator", estimator, inner=one, devices=mesh.size
+        )
+        for name, one in inners.items()
+    }
+    estimator = estimators.mix(each, weights)
+    data = tuple(one.data for one in families.values())
     return Run(
         config=resolved,
-        family=family,
+        families=families,
         learner=learner.build(
             rule=rule,
             estimator=estimator,
@@ -190,13 +198,30 @@ def _build(
             seed=seed,
             mesh=mesh,
         ),
-        data=jax.device_put(family.data, NamedSharding(mesh, PartitionSpec())),
+        data=jax.device_put(data, NamedSharding(mesh, PartitionSpec())),
         outer=outer,
         log=log,
         saving=saving,
         validate_every=every,
         score=score,
     )
+
+
+def _families(
+    *, name: str, args: Section
+) -> tuple[dict[str, TaskFamily], dict[str, float]]:
+    """Returns the families of a section, one or a suite's, and their weights.
+
+    The `args` of a suite are weights of its tasks, 1 where they are not set.
+    """
+    if name in suites.SUITES:
+        weights = dict.fromkeys(suites.SUITES[name], 1.0)
+        for task in args:
+            known(f"task of {name}", task, weights)
+        return suites.suite(name), weights | dict(args)
+    section = {"name": name, "args": args}
+    one = settings.named(suites.FAMILIES, suites.build, "config.family", section)
+    return {name: one}, {name: 1.0}
 
 
 def _estimator(
@@ -226,12 +251,12 @@ def _validation(
     first_seed: int,
     num_seeds: int,
     rule: Any,
-    family: Any,
+    families: Any,
     schedule: Any,
 ) -> tuple[int, Callable[[Any, Any], jax.Array]]:
     score = meta_validation.score(
         rule=rule,
-        family=family,
+        families=tuple(families.values()),
         schedule=schedule,
         valid_weight=valid_weight,
         lengths=lengths,

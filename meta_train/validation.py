@@ -14,7 +14,7 @@ from tasks.base import TaskFamily
 def score(
     *,
     rule: LearnedOptimizer,
-    family: TaskFamily,
+    families: tuple[TaskFamily, ...],
     schedule: dict[str, Any] | None,
     valid_weight: float,
     lengths: tuple[int, ...],
@@ -24,11 +24,12 @@ def score(
     """Returns `(theta, data) -> score`, compiled; lower is better.
 
     The score is the mean over seeds and steps of the normalised loss of whole inner
-    runs, averaged over run lengths. It is infinite when any run diverges.
+    runs, averaged over run lengths and families, of whose data `data` is a tuple. It is
+    infinite when any run diverges.
 
     Args:
       rule: whose theta is judged.
-      family: what it trains.
+      families: what it trains.
       schedule: as in `unroll.inner`.
       valid_weight: as in `unroll.inner`.
       lengths: inner steps of the runs; some beyond the horizon trained at.
@@ -51,6 +52,7 @@ def score(
             stagger=False,
             log_offset=None,
         )
+        for family in families
         for length in lengths
     ]
 
@@ -64,9 +66,12 @@ def score(
         return jnp.mean(jax.vmap(one)(first_seed + jnp.arange(num_seeds)))
 
     @jax.jit
-    def total(theta: Any, data: Any) -> jax.Array:
-        pairs = zip(runs, lengths, strict=True)
-        means = [mean_loss(run, length, theta, data) for run, length in pairs]
+    def total(theta: Any, data: tuple) -> jax.Array:
+        cases = [(own, length) for own in data for length in lengths]
+        means = [
+            mean_loss(run, length, theta, own)
+            for run, (own, length) in zip(runs, cases, strict=True)
+        ]
         mean = jnp.mean(jnp.stack(means))
         return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
 

@@ -11,7 +11,7 @@ from meta_train import validation
 def score(family, *, valid_weight=0.0, lengths=(3, 7), first_seed=5, num_seeds=4):
     return validation.score(
         rule=toys.heavy_ball(),
-        family=family,
+        families=(family,),
         schedule=None,
         valid_weight=valid_weight,
         lengths=lengths,
@@ -37,34 +37,34 @@ def losses(rate, decay, num_steps):
 @pytest.mark.parametrize("rate", [0.02, 0.1])
 def test_score_is_the_mean_over_steps_then_over_lengths(rate):
     expected = np.mean([losses(rate, 0.5, n).mean() for n in (3, 7)])
-    found = score(toys.quadratic())(theta(rate), {})
+    found = score(toys.quadratic())(theta(rate), ({},))
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_run_that_diverges_scores_infinite():
-    assert score(toys.quadratic(), lengths=(200,))(theta(10.0), {}) == jnp.inf
+    assert score(toys.quadratic(), lengths=(200,))(theta(10.0), ({},)) == jnp.inf
 
 
 def test_score_depends_on_the_seeds_and_on_nothing_else():
     noisy = toys.quadratic(noise=1.0)
     first = score(noisy, lengths=(3,))
     other = score(noisy, lengths=(3,), first_seed=6)
-    assert first(theta(0.1), {}) == first(theta(0.1), {})
-    assert first(theta(0.1), {}) != other(theta(0.1), {})
+    assert first(theta(0.1), ({},)) == first(theta(0.1), ({},))
+    assert first(theta(0.1), ({},)) != other(theta(0.1), ({},))
 
 
 def test_seeds_beside_the_first_are_those_that_follow_it():
     noisy = toys.quadratic(noise=1.0)
     one = [
-        float(score(noisy, lengths=(3,), first_seed=seed, num_seeds=1)(theta(0.1), {}))
-        for seed in (5, 6)
+        float(score(noisy, lengths=(3,), first_seed=s, num_seeds=1)(theta(0.1), ({},)))
+        for s in (5, 6)
     ]
-    two = score(noisy, lengths=(3,), num_seeds=2)(theta(0.1), {})
+    two = score(noisy, lengths=(3,), num_seeds=2)(theta(0.1), ({},))
     assert float(two) == pytest.approx(np.mean(one), rel=1e-5)
 
 
 def test_one_program_serves_every_theta():
     counted = score(toys.quadratic())
-    counted(theta(0.1), {})
-    counted(theta(0.2), {})
+    counted(theta(0.1), ({},))
+    counted(theta(0.2), ({},))
     assert counted._cache_size() == 1

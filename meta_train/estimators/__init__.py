@@ -4,6 +4,7 @@ from typing import Any
 
 from meta_train.estimators.base import Estimate, Estimator
 from meta_train.estimators.bootstrapped import bootstrapped
+from meta_train.estimators.mixture import mix
 from meta_train.estimators.pes import pes
 from meta_train.estimators.truncated import truncated
 from tasks.base import known
@@ -14,7 +15,7 @@ ESTIMATORS = {
     "pes": pes,
 }
 
-__all__ = ["ESTIMATORS", "Estimate", "Estimator", "build"]
+__all__ = ["ESTIMATORS", "Estimate", "Estimator", "build", "mix"]
 
 
 def build(name: str, **args: Any) -> Estimator:
