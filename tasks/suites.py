@@ -1,11 +1,254 @@
-"""Names of task families."""
+"""Names of task families, and of suites: frozen lists of them, with their lengths.
 
-from typing import Any
+A suite never changes; what is mended gets a new version. `python -m tasks` prints them.
+"""
 
-from tasks import mlp, quadratic
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tasks import (
+    augment,
+    autoencoder,
+    conv,
+    language,
+    mixer,
+    mlp,
+    quadratic,
+    surfaces,
+    teacher,
+    vit,
+)
 from tasks.base import TaskFamily, known
 
-FAMILIES = {"mlp": mlp.mlp, "quadratic": quadratic.quadratic}
+FAMILIES = {
+    "autoencoder": autoencoder.autoencoder,
+    "conv": conv.conv,
+    "mixer": mixer.mixer,
+    "mlp": mlp.mlp,
+    "quadratic": quadratic.quadratic,
+    "recurrent": language.recurrent,
+    "resnet": conv.resnet,
+    "softmax_regression": mlp.softmax_regression,
+    "surface": surfaces.surface,
+    "teacher_student": teacher.teacher_student,
+    "transformer": language.transformer,
+    "vae": autoencoder.vae,
+    "vit": vit.vit,
+}
+
+
+class Entry(NamedTuple):
+    """A task of a suite.
+
+    Attributes:
+      family: name in `FAMILIES`.
+      args: of the family.
+      num_steps: updates of a run.
+      augmentations: as `augment.wrap` takes them.
+    """
+
+    family: str
+    args: Mapping[str, Any]
+    num_steps: int
+    augmentations: tuple[Mapping[str, Any], ...] = ()
+
+
+DIGITS_MLP = {
+    "dataset": "digits",
+    "width": 32,
+    "base_width": 32,
+    "depth": 2,
+    "batch_size": 64,
+    "activations": ("relu",),
+    "vary": {},
+    "parametrization": "mup",
+    "zero_readout": True,
+}
+CONV = {
+    "dataset": "digits",
+    "resolution": None,
+    "width": 8,
+    "base_width": 8,
+    "depth": 2,
+    "stages": 2,
+    "batch_size": 32,
+    "activations": ("relu",),
+    "vary": {},
+    "zero_readout": True,
+}
+RESNET = CONV | {"norm": "batch", "dataset": "patches8"}
+TRANSFORMER = {
+    "dataset": "stdlib",
+    "context": 16,
+    "width": 16,
+    "base_width": 16,
+    "depth": 1,
+    "heads": 2,
+    "mlp_ratio": 2,
+    "batch_size": 8,
+    "activations": ("gelu",),
+    "vary": {},
+    "zero_readout": True,
+}
+RECURRENT = {
+    "dataset": "stdlib",
+    "context": 16,
+    "cell": "gru",
+    "width": 16,
+    "base_width": 16,
+    "depth": 1,
+    "batch_size": 16,
+    "vary": {},
+    "zero_readout": True,
+}
+AUTOENCODER = {
+    "dataset": "digits",
+    "resolution": None,
+    "width": 32,
+    "base_width": 32,
+    "depth": 1,
+    "latent": 8,
+    "loss": "bernoulli",
+    "batch_size": 32,
+    "activations": ("relu",),
+    "vary": {},
+    "zero_readout": True,
+}
+VAE = {name: x for name, x in AUTOENCODER.items() if name != "loss"}
+VIT = {
+    "dataset": "digits",
+    "resolution": None,
+    "patch": 2,
+    "width": 16,
+    "base_width": 16,
+    "depth": 1,
+    "heads": 2,
+    "mlp_ratio": 2,
+    "batch_size": 32,
+    "activations": ("gelu",),
+    "vary": {},
+    "zero_readout": True,
+}
+MIXER = {name: x for name, x in VIT.items() if name != "heads"} | {"token_hidden": 16}
+QUADRATIC = {
+    "dimension": 20,
+    "condition": (1.0, 1000.0),
+    "noise": (0.0, 0.1),
+    "spectrum": "geometric",
+    "rotation": True,
+}
+SURFACE = {"function": "rosenbrock", "dimension": 2, "rotation": True, "shift": 0.1}
+TEACHER = {
+    "inputs": 16,
+    "outputs": 1,
+    "teacher_width": 8,
+    "teacher_depth": 1,
+    "width": 32,
+    "base_width": 32,
+    "depth": 1,
+    "batch_size": 64,
+    "activations": ("relu",),
+    "noise": (0.0, 0.1),
+    "zero_readout": True,
+}
+REGRESSION = {"dataset": "breast_cancer", "batch_size": 32, "vary": {}}
+MANY = ("relu", "tanh", "gelu")
+SCALES = {"name": "reparametrised", "args": {"scale": (1e-1, 1e1), "per": "tensor"}}
+
+
+def _grown(
+    family: str,
+    args: Mapping[str, Any],
+    axis: str,
+    factors: tuple[int, ...],
+    steps: int,
+) -> dict[str, Entry]:
+    """Returns a task for each factor by which an argument grows."""
+    return {
+        f"{family}-{axis}x{factor}": Entry(
+            family, {**args, axis: factor * args[axis]}, steps
+        )
+        for factor in factors
+    }
+
+
+def _longer(
+    family: str, args: Mapping[str, Any], steps: int, factors: tuple[int, ...]
+) -> dict[str, Entry]:
+    """Returns a task for each factor by which its run grows."""
+    return {f"{family}-stepsx{n}": Entry(family, args, n * steps) for n in factors}
+
+
+SUITES: dict[str, dict[str, Entry]] = {
+    # What rules are meta-trained on: small, cheap, and varied from draw to draw.
+    "train-v1": {
+        "mlp": Entry(
+            "mlp",
+            DIGITS_MLP
+            | {
+                "activations": MANY,
+                "vary": {"init_scale": (0.5, 2.0), "label_noise": (0.0, 0.2)},
+            },
+            200,
+            (SCALES,),
+        ),
+        "softmax_regression": Entry(
+            "softmax_regression", REGRESSION | {"vary": {"examples": (0.3, 1.0)}}, 200
+        ),
+        "conv": Entry("conv", CONV | {"vary": {"classes": (3, 10)}}, 200),
+        "autoencoder": Entry("autoencoder", AUTOENCODER, 200),
+        "recurrent": Entry("recurrent", RECURRENT, 200),
+        "transformer": Entry("transformer", TRANSFORMER, 200),
+        "teacher_student": Entry("teacher_student", TEACHER, 200),
+        "quadratic": Entry("quadratic", QUADRATIC, 200),
+    },
+    # The same kinds at the same sizes, without what varies.
+    "in-dist-v1": {
+        "mlp-digits": Entry("mlp", DIGITS_MLP, 200),
+        "mlp-patches8": Entry("mlp", DIGITS_MLP | {"dataset": "patches8"}, 200),
+        "softmax_regression-wine": Entry(
+            "softmax_regression", REGRESSION | {"dataset": "wine"}, 200
+        ),
+        "conv-digits": Entry("conv", CONV, 200),
+        "autoencoder-digits": Entry("autoencoder", AUTOENCODER, 200),
+        "recurrent-stdlib": Entry("recurrent", RECURRENT, 200),
+        "transformer-stdlib": Entry("transformer", TRANSFORMER, 200),
+        "teacher_student": Entry("teacher_student", TEACHER, 200),
+    },
+    "wider-v1": {
+        **_grown("mlp", DIGITS_MLP, "width", (2, 8, 32, 64), 200),
+        **_grown("conv", CONV, "width", (2, 8), 200),
+        **_grown("transformer", TRANSFORMER, "width", (2, 8), 200),
+    },
+    "deeper-v1": {
+        **_grown("mlp", DIGITS_MLP, "depth", (2, 4, 8, 16), 200),
+        **_grown("transformer", TRANSFORMER, "depth", (2, 8), 200),
+        **_grown("recurrent", RECURRENT, "depth", (2,), 200),
+    },
+    "longer-v1": {
+        **_longer("mlp", DIGITS_MLP, 200, (5, 25)),
+        **_longer("transformer", TRANSFORMER, 200, (5, 25)),
+        **_longer("teacher_student", TEACHER, 200, (5, 25)),
+    },
+    # Families and sets that no rule is meta-trained on.
+    "transfer-v1": {
+        "resnet-patches16": Entry(
+            "resnet", RESNET | {"dataset": "patches16", "width": 16}, 1_000
+        ),
+        "vit-digits": Entry("vit", VIT | {"width": 32, "depth": 2}, 1_000),
+        "mixer-digits": Entry("mixer", MIXER | {"width": 32, "depth": 2}, 1_000),
+        "lstm-stdlib": Entry(
+            "recurrent", RECURRENT | {"cell": "lstm", "width": 64, "context": 32}, 1_000
+        ),
+        "vae-digits": Entry("vae", VAE | {"width": 64}, 1_000),
+        "mlp-iris": Entry("mlp", DIGITS_MLP | {"dataset": "iris"}, 400),
+        "mlp-diabetes": Entry("mlp", DIGITS_MLP | {"dataset": "diabetes"}, 400),
+        "rosenbrock": Entry("surface", SURFACE, 1_000),
+        "rastrigin": Entry(
+            "surface", SURFACE | {"function": "rastrigin", "dimension": 10}, 1_000
+        ),
+    },
+}
 
 
 def build(name: str, **args: Any) -> TaskFamily:
@@ -14,9 +257,25 @@ def build(name: str, **args: Any) -> TaskFamily:
     Raises:
       ValueError: if it is not known, listing those that are.
 
-    >>> build("quadratic", dimension=3, condition=[1, 10], noise=[0, 0]).shapes["x"]
+    >>> args = dict(condition=[1, 10], noise=[0, 0], spectrum="uniform", rotation=True)
+    >>> build("quadratic", dimension=3, **args).shapes["x"]
     ShapeDtypeStruct(shape=(3,), dtype=float32)
     """
     builder = FAMILIES[known("task family", name, FAMILIES)]
     args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
     return builder(**args)
+
+
+def entry(one: Entry) -> TaskFamily:
+    """Returns the family of a task of a suite."""
+    return augment.wrap(build(one.family, **one.args), one.augmentations)
+
+
+def suite(name: str) -> dict[str, TaskFamily]:
+    """Returns the families of a suite, by the names of its tasks.
+
+    Raises:
+      ValueError: if it is not known, listing those that are.
+    """
+    tasks = SUITES[known("suite", name, SUITES)]
+    return {task: entry(one) for task, one in tasks.items()}

@@ -1,5 +1,8 @@
 """Configs build, say each value once, and their variants change what they say."""
 
+import runpy
+from pathlib import Path
+
 import jax
 import pytest
 import tiny
@@ -8,6 +11,9 @@ import meta_train.run
 from evaluation import settings
 from meta_train.config import refuse_other
 from meta_train.estimators import ESTIMATORS
+from tasks import suites
+
+MIXTURE = Path(__file__).parent.parent / "configs" / "mixture.py"
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -18,6 +24,13 @@ def test_demo_builds_with_every_estimator(estimator):
 
 def test_full_demo_builds_without_compiling_a_meta_step():
     assert meta_train.run.build(tiny.demo("")).outer.num_steps >= 100
+
+
+@pytest.mark.parametrize("variant", ["", "quick"])
+def test_the_mixture_builds(variant):
+    config = runpy.run_path(str(MIXTURE))["get_config"](variant)
+    run = meta_train.run.build(config)
+    assert list(run.families) == list(suites.SUITES["train-v1"])
 
 
 @pytest.mark.parametrize("variant", ["quik", "pes,truncated"])

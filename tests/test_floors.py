@@ -20,12 +20,14 @@ FLOORS = {
 FILES = {
     "lopt": "types history features network heads schedules rules mup baselines "
     "artifact catalogue __init__",
-    "tasks": "base digits data prepare layers [quadratic mlp] augment suites __init__",
+    "tasks": "base embedded data prepare draws layers attention supervised "
+    "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] augment "
+    "suites __init__ __main__",
     "evaluation": "settings validation curves tuning scores entrants protocol summary "
     "plots page report __init__ __main__",
     "meta_train": "unroll estimators learner checkpoint logging config provenance "
-    "validation run loop export __main__",
-    "meta_train/estimators": "base truncated [bootstrapped pes] __init__",
+    "validation run loop export plot __main__",
+    "meta_train/estimators": "base truncated [bootstrapped pes] mixture __init__",
 }
 
 

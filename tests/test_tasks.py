@@ -1,6 +1,4 @@
-"""What every task family keeps to, and the quadratic against closed form."""
-
-import functools
+"""The quadratic against closed form, and what families share."""
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +15,21 @@ MLP = dict(
     depth=2,
     batch_size=32,
     activations=("relu", "tanh", "gelu"),
-    init_scale=(0.5, 2.0),
+    vary={"init_scale": (0.5, 2.0)},
     parametrization="mup",
     zero_readout=False,  # so that losses at init differ
 )
-QUADRATIC = dict(dimension=6, condition=(1.0, 100.0), noise=(0.0, 0.1))
-ARGS = dict(mlp=MLP, quadratic=QUADRATIC)
-every_family = pytest.mark.parametrize("name", suites.FAMILIES)
+QUADRATIC = dict(
+    dimension=6,
+    condition=(1.0, 100.0),
+    noise=(0.0, 0.1),
+    spectrum="geometric",
+    rotation=True,
+)
 
 
 def key(seed):
     return jax.random.key(seed)
-
-
-@functools.cache
-def build(name):
-    return suites.build(name, **ARGS[name])
 
 
 def start(family, seed):
@@ -47,81 +44,13 @@ def loss_at_init(family, data, draw_key, split="train"):
     return task.normalise(loss)
 
 
-@every_family
-def test_shapes_are_those_of_initial_parameters(name):
-    family = build(name)
-    _, params = start(family, 0)
-    assert jax.tree.structure(params) == jax.tree.structure(family.shapes)
-    for leaf, shape in zip(*map(jax.tree.leaves, (params, family.shapes)), strict=True):
-        assert (leaf.shape, leaf.dtype) == (shape.shape, shape.dtype)
-        assert not leaf.weak_type
-
-
-@every_family
-def test_draws_share_one_compiled_program_and_start_near_meta_loss_one(name):
-    family = build(name)
-    run = jax.jit(lambda data, k: loss_at_init(family, data, k))
-    values = [float(run(family.data, key(seed))) for seed in range(50)]
-    assert run._cache_size() == 1
-    assert len(set(values)) == 50
-    assert 0.9 < np.mean(values) < 1.2
-
-
-@every_family
-def test_the_same_keys_give_the_same_numbers(name):
-    one, two = (suites.build(name, **ARGS[name]) for _ in range(2))
-    trees = [start(family, 7)[1] for family in (one, two)]
-    jax.tree.map(np.testing.assert_array_equal, *trees)
-
-
-@every_family
-def test_gradient_equals_finite_differences_in_float64(name):
-    with jax.enable_x64():
-        family = suites.build(name, **(ARGS[name] | smooth(name)))
-        task, params = start(family, 3)
-        batch = task.batch(family.data, key(4), "train")
-        value = jax.jit(lambda p: task.loss(p, key(5), batch)[0])
-        flat, unravel = jax.flatten_util.ravel_pytree(params)
-        assert flat.dtype == jnp.float64
-        direction = jax.random.normal(key(6), flat.shape) / flat.size**0.5
-        slope = jax.grad(lambda p: value(unravel(p)))(flat) @ direction
-        ends = [value(unravel(flat + h * direction)) for h in (1e-5, -1e-5)]
-        np.testing.assert_allclose((ends[0] - ends[1]) / 2e-5, slope, rtol=1e-8)
-
-
-def smooth(name):
-    return dict(activations=("tanh",)) if name == "mlp" else {}
-
-
-@every_family
-def test_loss_differentiates_in_reverse_through_a_vmapped_scan(name):
-    family = build(name)
-
-    def run(rate, k, data):
-        task = family.task(family.sample(k))
-
-        def value(params, step_key):
-            return task.loss(params, k, task.batch(data, step_key, "train"))[0]
-
-        def step(params, step_key):
-            grads = jax.grad(value)(params, step_key)
-            return jax.tree.map(lambda p, g: p - rate * g, params, grads), ()
-
-        params, _ = jax.lax.scan(step, task.init(k), jax.random.split(k, 5))
-        return value(params, k)
-
-    keys = jax.random.split(key(0), 3)
-    slopes = jax.jit(jax.vmap(jax.grad(run), (None, 0, None)))(1e-2, keys, family.data)
-    assert (slopes < 0).all()
-
-
 def test_unknown_family_lists_the_known_and_the_nearest():
-    with pytest.raises(ValueError, match="known: mlp, quadratic. Did you mean 'mlp'"):
+    with pytest.raises(ValueError, match="known: .*mlp, quadratic.*Did you mean 'mlp'"):
         suites.build("mlpp")
 
 
 def test_lists_from_json_stand_for_tuples():
-    listed = suites.build("quadratic", dimension=3, condition=[2, 2], noise=[0, 0])
+    listed = suites.build("quadratic", **(QUADRATIC | dict(condition=[2, 2])))
     assert float(listed.sample(key(0))["eigenvalues"][0]) == 0.5
 
 
@@ -175,9 +104,9 @@ def test_batches_of_a_split_come_from_that_split():
     task, _ = start(family, 0)
     for split in SPLITS:
         batch = task.batch(family.data, key(1), split)
-        assert batch["image"].shape == (2000, 8, 8, 1)
-        stored = {bytes(image) for image in np.asarray(family.data[split]["image"])}
-        drawn = {bytes(image) for image in np.asarray(batch["image"])}
+        assert batch["input"].shape == (2000, 8, 8, 1)
+        stored = {bytes(image) for image in np.asarray(family.data[split]["input"])}
+        drawn = {bytes(image) for image in np.asarray(batch["input"])}
         assert drawn <= stored
         # With replacement 2,000 draws of n leave n exp(-2000/n) unseen.
         unseen = len(stored) * np.exp(-2000 / len(stored))
