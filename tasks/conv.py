@@ -1,7 +1,5 @@
 """muP convolutional networks on images: plain, and residual with a choice of norm."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -312,28 +310,19 @@ def _family(
     arrays = data.load(dataset, resolution=resolution)
     if arrays["train"]["input"].ndim != 4:
         raise ValueError(f"convolutions need images, got {dataset=}.")
-    objective, outputs = supervised.objective(arrays)
-    network = functools.partial(
-        Network,
-        base_width=base_width,
-        strides=strides,
-        norm=norm,
-        outputs=outputs,
-        moments=data.moments(arrays),
-        activations=layers.known_activations(activations),
-        zero_readout=zero_readout,
-    )
     size = "" if resolution is None else f"@{resolution}"
-    return supervised.family(
+    return supervised.fitted(
+        Network,
+        arrays,
         name=f"{kind}-{dataset}{size}-width{width}-depth{len(strides)}-batch{batch_size}",
-        network=network,
         width=width,
         base_width=base_width,
-        dataset=arrays,
-        objective=objective,
         batch_size=batch_size,
-        activations=len(activations),
+        activations=activations,
         vary=vary,
+        strides=strides,
+        norm=norm,
+        zero_readout=zero_readout,
     )
 
 

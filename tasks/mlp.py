@@ -1,7 +1,5 @@
 """muP MLPs on images and tables."""
 
-import functools
-
 import flax.linen as nn
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -94,27 +92,18 @@ def mlp(
         )
     known("parametrization", parametrization, layers.PARAMETRIZATIONS)
     arrays = data.load(dataset)
-    objective, outputs = supervised.objective(arrays)
-    network = functools.partial(
+    return supervised.fitted(
         Network,
-        base_width=base_width,
-        depth=depth,
-        outputs=outputs,
-        moments=data.moments(arrays),
-        activations=layers.known_activations(activations),
-        parametrization=parametrization,
-        zero_readout=zero_readout,
-    )
-    return supervised.family(
+        arrays,
         name=f"mlp-{dataset}-width{width}-depth{depth}-batch{batch_size}",
-        network=network,
         width=width,
         base_width=base_width,
-        dataset=arrays,
-        objective=objective,
         batch_size=batch_size,
-        activations=len(activations),
+        activations=activations,
         vary=vary,
+        depth=depth,
+        parametrization=parametrization,
+        zero_readout=zero_readout,
     )
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tasks import data, draws
+from tasks import data, draws, layers
 from tasks.base import Batch, Draw, Params, State, Task, TaskFamily, normaliser
 
 
@@ -66,6 +66,57 @@ def objective(dataset: data.Dataset) -> tuple[Objective, int]:
         return softmax(classes), classes
     label = np.asarray(dataset["train"]["label"])
     return squared(float(label.mean()), float(label.std())), 1
+
+
+def fitted(
+    network: Callable[..., nn.Module],
+    dataset: data.Dataset,
+    *,
+    name: str,
+    width: int,
+    base_width: int,
+    batch_size: int,
+    activations: tuple[str, ...],
+    vary: draws.Vary,
+    **sizes: Any,
+) -> TaskFamily:
+    """Returns the family that fits a kind of network to what a dataset asks for.
+
+    Args:
+      network: a module's class, of the attributes `width`, `base_width`, `outputs`,
+        `moments`, `activations` and those of `sizes`.
+      dataset: from `data.load`.
+      name: of the family.
+      width: of the network.
+      base_width: the width at which muP and standard parametrization agree.
+      batch_size: examples per batch.
+      activations: names in `layers.ACTIVATIONS`, drawn from uniformly.
+      vary: see `family`.
+      **sizes: what else the network takes.
+
+    Raises:
+      ValueError: for a name that is not known, or an impossible range.
+    """
+    wanted, outputs = objective(dataset)
+    build = functools.partial(
+        network,
+        base_width=base_width,
+        outputs=outputs,
+        moments=data.moments(dataset),
+        activations=layers.known_activations(activations),
+        **sizes,
+    )
+    return family(
+        name=name,
+        network=build,
+        width=width,
+        base_width=base_width,
+        dataset=dataset,
+        objective=wanted,
+        batch_size=batch_size,
+        activations=len(activations),
+        vary=vary,
+    )
 
 
 def family(

@@ -1,11 +1,9 @@
 """muP vision transformers on images."""
 
-import functools
-
 import flax.linen as nn
 from jaxtyping import Array, Float, Int, UInt8
 
-from tasks import attention, data, draws, layers, supervised
+from tasks import attention, draws, layers, supervised
 from tasks.base import TaskFamily
 
 
@@ -96,29 +94,20 @@ def vit(
     sizes = dict(depth=depth, mlp_ratio=mlp_ratio, batch_size=batch_size, patch=patch)
     attention.check(width=width, base_width=base_width, heads=heads, **sizes)
     arrays = attention.images(dataset, resolution)
-    objective, outputs = supervised.objective(arrays)
-    network = functools.partial(
+    size = "" if resolution is None else f"@{resolution}"
+    return supervised.fitted(
         Network,
+        arrays,
+        name=f"vit-{dataset}{size}-patch{patch}-width{width}-depth{depth}"
+        f"-batch{batch_size}",
+        width=width,
         base_width=base_width,
+        batch_size=batch_size,
+        activations=activations,
+        vary=vary,
         depth=depth,
         heads=heads,
         mlp_ratio=mlp_ratio,
         patch=patch,
-        outputs=outputs,
-        moments=data.moments(arrays),
-        activations=layers.known_activations(activations),
         zero_readout=zero_readout,
-    )
-    size = "" if resolution is None else f"@{resolution}"
-    return supervised.family(
-        name=f"vit-{dataset}{size}-patch{patch}-width{width}-depth{depth}"
-        f"-batch{batch_size}",
-        network=network,
-        width=width,
-        base_width=base_width,
-        dataset=arrays,
-        objective=objective,
-        batch_size=batch_size,
-        activations=len(activations),
-        vary=vary,
     )
