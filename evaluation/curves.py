@@ -163,10 +163,11 @@ def run(
     draws, keys, model = track.start(np.asarray(seeds))
     own = _stack(hyperparameters)
     state = runner.init(np.arange(len(hyperparameters)), own, num_steps, model)
-    data = track.family.data
+    family = track.family
     steps = np.arange(0, num_steps + 1, track.valid_every)
     train, looks = [], []
     for step in steps:
+        data = family.stream(int(step)) if family.stream else family.data
         batches = track.batches(draws, keys, data, step)
         looks.append(track.look(state[0], draws, keys, data, batches))
         if step < num_steps:

@@ -166,6 +166,7 @@ def _build(
     outer = settings.call(Outer, "config.outer", outer)
     rule = settings.named(rules.RULES, rules.build, "config.rule", rule)
     families, weights = settings.call(_families, "config.family", family)
+    _check_memory(families)
     inners = {
         name: settings.call(unroll.inner, "config.inner", inner, rule=rule, family=one)
         for name, one in families.items()
@@ -222,6 +223,17 @@ def _families(
     section = {"name": name, "args": args}
     one = settings.named(suites.FAMILIES, suites.build, "config.family", section)
     return {name: one}, {name: 1.0}
+
+
+def _check_memory(families: Mapping[str, TaskFamily]) -> None:
+    """Raises ValueError for families whose data would have to stream."""
+    for one in families.values():
+        if one.stream is not None:
+            raise ValueError(
+                f"the dataset of {one.name} is larger than memory (see "
+                "`tasks.data.IN_MEMORY`): meta-training keeps all data on the device; "
+                "only evaluation streams them. Try a lower resolution or a smaller set."
+            )
 
 
 def _estimator(

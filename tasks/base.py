@@ -57,6 +57,8 @@ class TaskFamily(NamedTuple):
       base_shapes: the same at the base width, for `mup.infer`.
       outputs: (draw, params, batch) -> {layer: what it puts out}, for coordinate
         checks; None where there are no layers.
+      stream: step -> the data of that inner step, of the shapes of `data`, where they
+        are larger than memory; else None. Not inside jit.
     """
 
     name: str
@@ -66,6 +68,7 @@ class TaskFamily(NamedTuple):
     shapes: Params
     base_shapes: Params
     outputs: Callable[[Draw, Params, Batch], dict[str, jax.Array]] | None = None
+    stream: Callable[[int], Data] | None = None
 
 
 def loss(

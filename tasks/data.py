@@ -1,17 +1,20 @@
 """Datasets as uint8 device arrays: embedded sets and TFDS sets behind one call."""
 
+import contextlib
 import difflib
 import functools
 import json
 import os
 import pathlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tasks import stored
 from tasks.base import SPLITS
 
 Dataset = dict[str, dict[str, Any]]  # {split: {"input", "label"}}, or only inputs
@@ -40,8 +43,7 @@ FAMILIAR = (
     "svhn_cropped",
     "tiny_shakespeare",
 )
-INPUTS = ("image", "text")  # what TFDS calls them
-SPLIT_SEED = 0  # draws validation splits from the training split of sets of others
+IN_MEMORY = 2 << 30  # bytes of inputs; of sets with more, windows stream
 
 
 class DatasetNotFound(FileNotFoundError):
@@ -52,6 +54,22 @@ class DatasetDamaged(ValueError):
     """A prepared dataset cannot be read."""
 
 
+class Stream(dict):
+    """A `Dataset` larger than memory, of which "train" is the first of many windows.
+
+    Attributes:
+      window: number -> the training split's window of that number, of equal shapes.
+      classes: as `classes` returns.
+    """
+
+    def __init__(
+        self, held: Dataset, window: Callable[[int], dict[str, Any]], classes: int
+    ) -> None:
+        """Reads the first window; `held` are the other splits."""
+        super().__init__({"train": window(0), **held})
+        self.window, self.classes = window, classes
+
+
 def load(
     name: str, *, resolution: int | None = None, context: int | None = None
 ) -> Dataset:
@@ -60,7 +78,9 @@ def load(
     The splits are those of `SPLITS`. Images are [N, height, width, channels], as stored
     (0..16 for digits, 0..255 for others), tables [N, columns], text [N, context + 1]
     without labels. Labels are [N]; float32 where they are numbers, not classes.
-    Embedded sets are prepared on first use; nothing is ever downloaded.
+    Embedded sets are prepared on first use; nothing is ever downloaded. Of a set with
+    more than `IN_MEMORY` bytes of inputs, a `Stream` of windows is returned: evaluation
+    moves through them, and meta-training refuses it.
 
     Args:
       name: one of `EMBEDDED`, or the TFDS name of a set prepared in array_record
@@ -72,7 +92,7 @@ def load(
     Raises:
       DatasetNotFound: if it is not on disk, at once.
       DatasetDamaged: if what is on disk cannot be read.
-      ValueError: if the set is not of images, or of text, where it must be.
+      ValueError: if the set is not of labelled images, or of text, where it must be.
 
     >>> {split: len(arrays["label"]) for split, arrays in load("digits").items()}
     {'train': 1197, 'inner_valid': 200, 'outer_valid': 200, 'test': 200}
@@ -84,6 +104,8 @@ def load(
 
 def classes(dataset: Dataset) -> int:
     """Returns how many classes labels have: 0 if they are numbers, 256 for text."""
+    if isinstance(dataset, Stream):
+        return dataset.classes
     if "label" not in dataset["train"]:
         return 256
     label = np.asarray(dataset["train"]["label"])
@@ -126,67 +148,48 @@ def _load(
     if path is None:
         raise _not_found(name, root)
     _check_format(name, path)
+    with _blaming(name, path):
+        builder = _open(path)
+        sources, size = stored.sources(builder), stored.size(builder)
+    stored.check(builder.info.features, name, resolution, context)
+    shaped = functools.partial(stored.shaped, resolution=resolution, context=context)
+    with _blaming(name, path):
+        if size <= IN_MEMORY:
+            splits = stored.whole(sources, shaped)
+            return {split: _on_device(splits[split]) for split in SPLITS}
+        mean_bytes = size // sum(map(len, sources.values()))
+        held, window = stored.windows(sources, shaped, mean_bytes=mean_bytes)
+        return Stream(
+            {split: _on_device(arrays) for split, arrays in held.items()},
+            lambda number: _on_device(window(number)),
+            stored.classes(builder.info.features),
+        )
+
+
+def _open(path: pathlib.Path) -> Any:
+    """Returns the TFDS builder of a prepared set."""
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(path)
+
+
+def _on_device(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Returns arrays of a split on the device."""
+    # Of a first call inside jit, the cache must not keep tracers.
+    with jax.ensure_compile_time_eval():
+        return jax.tree.map(jnp.asarray, arrays)
+
+
+@contextlib.contextmanager
+def _blaming(name: str, path: pathlib.Path) -> Iterator[None]:
+    """Turns whatever reading raises into `DatasetDamaged`, with the cure."""
     try:
-        stored = _read_all(path)
+        yield
     except Exception as error:
         raise DatasetDamaged(
             f"dataset {name!r} in {path} cannot be read: {error}. "
             f"Delete that directory and run `python -m tasks.prepare {name}`."
         ) from error
-    shaped = {s: _shaped(x, name, resolution, context) for s, x in stored.items()}
-    splits = four_splits(shaped)
-    # Of a first call inside jit, the cache must not keep tracers.
-    with jax.ensure_compile_time_eval():
-        return {
-            split: {key: jnp.asarray(array) for key, array in arrays.items()}
-            for split, arrays in splits.items()
-        }
-
-
-def _shaped(
-    split: dict[str, Any], name: str, resolution: int | None, context: int | None
-) -> dict[str, np.ndarray]:
-    """Returns a split as arrays of small types, at a resolution or cut to contexts."""
-    inputs = split["input"]
-    if isinstance(inputs, list):
-        if context is None or resolution is not None:
-            raise ValueError(
-                f"dataset {name!r} is text: it takes context=, and no more."
-            )
-        return {"input": _rows(inputs, context)}
-    if context is not None or (resolution is not None and inputs.ndim != 4):
-        raise ValueError(f"dataset {name!r} has inputs of shape {inputs.shape[1:]}.")
-    if resolution is not None:
-        inputs = _averaged(inputs, resolution)
-    label = split["label"]
-    label = label.astype(np.float32 if label.dtype.kind == "f" else np.int32)
-    return {"input": inputs.astype(np.uint8), "label": label}
-
-
-def _rows(texts: list[np.ndarray], context: int) -> np.ndarray:
-    """Returns the bytes of texts, joined by line feeds, as rows of context + 1.
-
-    Each row begins with the last byte of the one before, so that every byte but the
-    first is to be predicted once.
-    """
-    line_feed = np.array([10], np.uint8)
-    flat = np.concatenate([part for text in texts for part in (text, line_feed)])
-    count = (len(flat) - 1) // context
-    starts = context * np.arange(count)[:, None]
-    return flat[starts + np.arange(context + 1)[None]]
-
-
-def _averaged(images: np.ndarray, resolution: int) -> np.ndarray:
-    """Returns square images at a lower resolution, each pixel the mean of a block."""
-    size = images.shape[1]
-    if images.shape[2] != size or size % resolution:
-        raise ValueError(
-            f"resolution must divide the height and width of square images, "
-            f"got {resolution=} for {images.shape[1:3]}."
-        )
-    block = size // resolution
-    shape = (len(images), resolution, block, resolution, block, images.shape[-1])
-    return np.round(images.reshape(shape).mean((2, 4)))
 
 
 def _not_found(name: str, root: pathlib.Path) -> DatasetNotFound:
@@ -214,47 +217,3 @@ def _check_format(name: str, path: pathlib.Path) -> None:
             f"dataset {name!r} is in {path} as {stored}, which needs TensorFlow; "
             f"move it away and run `python -m tasks.prepare {name}`."
         )
-
-
-def _read_all(path: pathlib.Path) -> Dataset:
-    """Returns the splits as stored, as NumPy arrays."""
-    import tensorflow_datasets as tfds
-
-    return read(tfds.builder_from_directory(path))
-
-
-def read(builder: Any) -> Dataset:
-    """Returns all splits of a TFDS builder, in NumPy; text is a list of byte arrays."""
-    return {
-        split: _stack(builder.as_data_source(split))
-        for split in (builder.info.splits or ("train", "test"))
-    }
-
-
-def _stack(source: Any) -> dict[str, Any]:
-    """Returns inputs and labels, if there are any, of a TFDS data source."""
-    examples = source.__getitems__(range(len(source)))
-    (name,) = (key for key in INPUTS if key in examples[0])
-    inputs = [example[name] for example in examples]
-    if isinstance(inputs[0], bytes):
-        inputs = [np.frombuffer(text, np.uint8) for text in inputs]
-    if "label" not in examples[0]:
-        return {"input": inputs}
-    labels = np.stack([example["label"] for example in examples])
-    return {"input": np.stack(inputs), "label": labels}
-
-
-def four_splits(stored: Dataset) -> Dataset:
-    """Returns the four of `SPLITS`, drawn from "train" where they are not stored.
-
-    Each of `inner_valid`, `outer_valid`, and of `test` where there is none, takes a
-    tenth of the training split, by a permutation of `SPLIT_SEED`.
-    """
-    missing = [split for split in SPLITS[1:] if split not in stored]
-    train = stored["train"]
-    order = np.random.RandomState(SPLIT_SEED).permutation(len(train["input"]))
-    tenth = len(order) // 10 if missing else 0
-    parts = {split: order[i * tenth :][:tenth] for i, split in enumerate(missing)}
-    parts["train"] = np.sort(order[len(missing) * tenth :])
-    cut = {s: {k: v[part] for k, v in train.items()} for s, part in parts.items()}
-    return {split: {**stored, **cut}[split] for split in SPLITS}

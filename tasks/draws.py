@@ -17,12 +17,12 @@ class Sampler(NamedTuple):
     """How batches of a dataset are drawn.
 
     Attributes:
-      counts: {split: [c]}, examples of each class; one class where there are none.
+      classes: of the labels; 0 without classes.
       batch_size: examples per batch.
       varied: names of `VARIABLE` that vary.
     """
 
-    counts: dict[str, np.ndarray]
+    classes: int
     batch_size: int
     varied: frozenset[str]
 
@@ -44,14 +44,16 @@ def sampler(
     _check(vary, classes, batch_size)
     if "label" not in arrays["train"] and vary.keys() & {"classes", "label_noise"}:
         raise ValueError("text has no labels: classes and label_noise cannot vary.")
+    how = Sampler(classes, batch_size, frozenset(vary))
+    if not vary.keys() & {"classes", "examples"}:
+        return arrays, how
     labels = {split: _labels(arrays[split], classes) for split in SPLITS}
+    order = {s: np.argsort(x, kind="stable") for s, x in labels.items()}
     counts = {s: np.bincount(x, minlength=max(1, classes)) for s, x in labels.items()}
-    if vary.keys() & {"classes", "examples"}:
-        order = {
-            s: jnp.asarray(np.argsort(x, kind="stable")) for s, x in labels.items()
-        }
-        arrays = {**arrays, "order": order}
-    return arrays, Sampler(counts, batch_size, frozenset(vary))
+    return {
+        **arrays,
+        **jax.tree.map(jnp.asarray, dict(order=order, counts=counts)),
+    }, how
 
 
 def sample(key: Key, *, activations: int, classes: int, vary: Vary) -> Draw:
@@ -85,7 +87,7 @@ def batch(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> Bat
     """Returns a batch, drawn with replacement from what the draw leaves of a split."""
     stored = arrays[split]
     if how.varied & {"classes", "examples"}:
-        index = _index(how, draw, key, split, arrays["order"][split])
+        index = _index(how, draw, arrays, key, split)
     else:
         index = jax.random.randint(key, [how.batch_size], 0, len(stored["input"]))
     found = {name: array[index] for name, array in stored.items()}
@@ -95,7 +97,7 @@ def batch(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> Bat
     if split != "train":
         return found
     if "label_noise" in how.varied:
-        found["label"] = _noisy(draw, found["label"], index, len(how.counts[split]))
+        found["label"] = _noisy(draw, found["label"], index, how.classes)
     if "batch_size" in how.varied:
         counts = jnp.arange(how.batch_size) < draw["batch_size"]
         counts = counts.reshape(-1, *[1] * (found["label"].ndim - 1))
@@ -108,14 +110,12 @@ def members(draw: Draw, classes: int) -> jax.Array:
     return draw.get("member", jnp.ones(classes, bool))
 
 
-def _index(
-    how: Sampler, draw: Draw, key: Key, split: Split, order: jax.Array
-) -> jax.Array:
+def _index(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> jax.Array:
     """Returns [batch_size] indices of examples of the draw's classes and share.
 
     The share of a class is a stretch of its examples that begins where the draw says.
     """
-    counts = jnp.asarray(how.counts[split])
+    order, counts = arrays["order"][split], arrays["counts"][split]
     share = draw.get("examples", 1.0) if split == "train" else 1.0
     used = jnp.ceil(share * counts).astype(jnp.int32) * members(draw, len(counts))
     ends = jnp.cumsum(used)

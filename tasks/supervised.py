@@ -156,9 +156,10 @@ def family(
     Raises:
       ValueError: for an unknown name, or an impossible range, of `vary`.
     """
-    arrays, how = draws.sampler(
-        dataset, classes=objective.classes, batch_size=batch_size, vary=vary
+    sampler = functools.partial(
+        draws.sampler, classes=objective.classes, batch_size=batch_size, vary=vary
     )
+    arrays, how = sampler(dict(dataset))
     sample = functools.partial(
         draws.sample, activations=activations, classes=objective.classes, vary=vary
     )
@@ -179,7 +180,26 @@ def family(
         shapes=shapes[0],
         base_shapes=shapes[1],
         outputs=net.outputs,
+        stream=_stream(dataset, lambda window: sampler(window)[0], batch_size),
     )
+
+
+def _stream(
+    dataset: data.Dataset, arrays: Callable[[Any], Any], batch_size: int
+) -> Callable[[int], Any] | None:
+    """Returns step -> data, where windows of the dataset stream.
+
+    A window is left once as many examples were drawn as it has.
+    """
+    if not isinstance(dataset, data.Stream):
+        return None
+    per_window = len(dataset["train"]["input"])
+
+    @functools.lru_cache(1)
+    def numbered(number: int) -> Any:
+        return arrays({**dataset, "train": dataset.window(number)})
+
+    return lambda step: numbered(step * batch_size // per_window)
 
 
 class _Net:

@@ -19,7 +19,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from tasks import data, embedded, prepare
+from tasks import data, embedded, prepare, stored
 from tasks.base import SPLITS
 
 
@@ -238,14 +238,15 @@ def test_mocked_tfds_sets_are_read_by_the_same_code(tmp_path):
         return Source([{"image": np.ones(shape, np.uint8), "label": 3}] * 20)
 
     with tfds.testing.mock_data(as_data_source_fn=examples):
-        stored = data.read(tfds.builder("mnist", data_dir=tmp_path))
-    assert stored["train"]["input"].shape == (20, 28, 28, 1)
-    assert stored["test"]["label"].tolist() == [3] * 20
+        builder = tfds.builder("mnist", data_dir=tmp_path)
+        columns = stored.stack(stored.sources(builder)["train"].__getitems__(range(20)))
+    assert columns["input"].shape == (20, 28, 28, 1)
+    assert columns["label"].tolist() == [3] * 20
 
 
 def test_a_set_without_a_test_split_gives_up_a_tenth_for_it():
-    stored = {"train": {"input": np.arange(100), "label": np.arange(100)}}
-    splits = data.four_splits(stored)
+    arrays = {"train": {"input": np.arange(100), "label": np.arange(100)}}
+    splits = stored.four_splits(arrays)
     assert [len(splits[split]["label"]) for split in SPLITS] == [70, 10, 10, 10]
     labels = np.concatenate([splits[split]["label"] for split in SPLITS])
     np.testing.assert_array_equal(np.sort(labels), np.arange(100))
@@ -336,6 +337,7 @@ def test_a_lower_resolution_is_the_mean_of_blocks(root):
         ("digits", {"resolution": 3}, "must divide"),
         ("wine", {"resolution": 2}, "has inputs of shape"),
         ("digits", {"context": 8}, "has inputs of shape"),
+        ("digits", {"resolution": 4, "context": 8}, "has inputs of shape"),
         ("stdlib", {}, "takes context="),
         ("stdlib", {"context": 8, "resolution": 8}, "takes context="),
     ],
