@@ -19,22 +19,23 @@ from rich.progress import (
     TextColumn,
 )
 
+METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"  # in a work directory
+
 
 class Journal:
-    """Keeps metrics on the device until asked, then writes one line a meta-step.
+    """Keeps numbers on the device until asked, then writes one line a meta-step.
 
-    `metrics.jsonl` holds one object a meta-step, in order and each once, also when
-    the run was killed and resumed: a resumed run drops the lines past the meta-step
-    it resumes from. Losses that are not finite are written as null.
+    The file holds one object a meta-step, in order and each once, also when the run was
+    killed and resumed: a resumed run drops the lines past the meta-step it resumes
+    from. Losses that are not finite are written as null.
     """
 
-    def __init__(self, workdir: Path, *, step: int, tensorboard: bool) -> None:
-        """Opens the files of `workdir` to go on after meta-step `step`."""
-        self.path = Path(workdir) / "metrics.jsonl"
-        _keep_until(self.path, step)
-        self._file = self.path.open("a")
+    def __init__(self, path: Path, *, step: int, tensorboard: bool) -> None:
+        """Opens `path` to go on after meta-step `step`; TensorBoard's lies beside."""
+        _keep_until(path, step)
+        self._file = path.open("a")
         self._pending: list[tuple[int, dict[str, Any]]] = []
-        self._writer = _tensorboard(workdir, step) if tensorboard else None
+        self._writer = _tensorboard(path, step) if tensorboard else None
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics of a meta-step, without waiting for them."""
@@ -138,7 +139,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _keep_until(path: Path, step: int) -> None:
     """Drops the lines past `step` by a rename, so that no kill can lose others."""
-    rows = read(path) if path.exists() else []
+    rows = read(path) if step and path.exists() else []
     kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
     part = path.with_suffix(".part")
     part.write_text("".join(kept))
@@ -157,10 +158,11 @@ def _jsonable(row: dict[str, float]) -> dict[str, float | None]:
     return {name: x if math.isfinite(x) else None for name, x in row.items()}
 
 
-def _tensorboard(workdir: Path, step: int) -> Any:
+def _tensorboard(path: Path, step: int) -> Any:
     from tensorboardX import SummaryWriter  # only needed when asked for
 
-    return SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=step + 1)
+    directory = path.parent / "tensorboard" / path.stem
+    return SummaryWriter(str(directory), purge_step=step + 1)
 
 
 def _clock(seconds: float) -> str:

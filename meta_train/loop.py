@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from meta_train import checkpoint
 from meta_train.config import refuse_other
-from meta_train.logging import Bar, Journal, mean
+from meta_train.logging import METRICS, VALIDATION, Bar, Journal, mean
 from meta_train.provenance import provenance
 from meta_train.run import Run
 
@@ -60,7 +60,7 @@ def loop(
 
     Args:
       run: from `run.build`.
-      workdir: where `checkpoints/` and `metrics.jsonl` are, or will be.
+      workdir: where its checkpoints and journals are, or will be.
       stop: asked before every meta-step; once true, what there is is saved.
 
     Returns:
@@ -71,17 +71,25 @@ def loop(
         valid worker. Nothing is saved then.
       OtherConfig: when the checkpoints are of a run of another config.
     """
-    path = Path(workdir) / "checkpoints"
+    workdir = Path(workdir)
+    path = workdir / "checkpoints"
     with contextlib.ExitStack() as stack:
         keeper = checkpoint.manager(path, keep=run.saving.keep)
         stack.callback(keeper.close)
         progress = _start(run, keeper)
-        journal = Journal(workdir, step=progress.step, tensorboard=run.log.tensorboard)
-        stack.callback(journal.close)
         bar = stack.enter_context(Bar(total=run.outer.num_steps, step=progress.step))
         if progress.step:
             bar.say(f"resumed at meta-step {progress.step} from {path}")
-        tools = Tools(run, keeper, journal, bar)
+        journals = [
+            Journal(workdir / file, step=progress.step, tensorboard=run.log.tensorboard)
+            for file in (METRICS, VALIDATION)
+        ]
+        for journal in journals:
+            stack.callback(journal.close)
+        tools = Tools(run, keeper, *journals, bar)
+        if run.validate_every and not progress.step:
+            with _timed(progress):
+                _validate(progress, tools)
         while progress.step < run.outer.num_steps and not stop():
             _advance(progress, tools)
         _look(progress, tools)
@@ -95,7 +103,8 @@ class Tools:
 
     run: Run
     keeper: Any
-    journal: Journal
+    metrics: Journal
+    validation: Journal
     bar: Bar
 
 
@@ -114,28 +123,36 @@ def _start(run: Run, keeper: Any) -> Progress:
 
 def _advance(progress: Progress, tools: Tools) -> None:
     """Takes one meta-step and does what is due after it."""
-    run, began = tools.run, time.monotonic()
-    progress.meta, metrics = run.learner.step(progress.meta, run.data)
-    progress.step += 1
-    tools.journal.add(progress.step, metrics)
+    run = tools.run
 
     def due(every: int) -> bool:
         last = progress.step == run.outer.num_steps
         return bool(every) and (last or progress.step % every == 0)
 
-    validating, saving = due(run.validate_every), due(run.saving.every)
-    if due(run.log.every) or validating or saving:
-        _look(progress, tools)
-    if validating:
-        _validate(progress, tools)
-    progress.seconds += time.monotonic() - began
+    with _timed(progress):
+        progress.meta, metrics = run.learner.step(progress.meta, run.data)
+        progress.step += 1
+        tools.metrics.add(progress.step, metrics)
+        validating, saving = due(run.validate_every), due(run.saving.every)
+        if due(run.log.every) or validating or saving:
+            _look(progress, tools)
+        if validating:
+            _validate(progress, tools)
     if saving:
         _save(progress, tools)
 
 
+@contextlib.contextmanager
+def _timed(progress: Progress) -> Iterator[None]:
+    """Adds the seconds of the block."""
+    began = time.monotonic()
+    yield
+    progress.seconds += time.monotonic() - began
+
+
 def _look(progress: Progress, tools: Tools) -> None:
     """Writes metrics and stops a run that has failed."""
-    rows = tools.journal.write()
+    rows = tools.metrics.write()
     for row in rows:
         progress.barren = 0 if row["valid"] else progress.barren + 1
         if not row["finite"]:
@@ -158,7 +175,10 @@ def _reason(what: str, tools: Tools) -> str:
 
 def _validate(progress: Progress, tools: Tools) -> None:
     """Keeps the average of theta if it has the best score so far."""
-    score = float(tools.run.score(progress.meta.average, tools.run.data))
+    scores = tools.run.scores(progress.meta.average, tools.run.data)
+    score = float(jnp.mean(jnp.stack([*scores.values()])))
+    tools.validation.add(progress.step, scores)
+    tools.validation.write()
     tools.bar.say(f"meta-step {progress.step}: meta-validation {score:.4f}")
     if progress.best_score is None or score < progress.best_score:
         progress.best = jax.tree.map(jnp.copy, progress.meta.average)

@@ -1,6 +1,7 @@
 """Draws a run's meta-losses: `python -m meta_train.plot WORKDIR` -> `losses.png`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,23 +13,23 @@ from meta_train import logging
 SHARE = 0.05  # of a curve's points, over which it is smoothed
 
 
-def curves(rows: list[dict[str, float | None]]) -> dict[str, np.ndarray]:
-    """Returns {name: [2, n]}, meta-steps and smoothed losses, of each family drawn.
+def curves(workdir: Path) -> tuple[str, dict[str, np.ndarray]]:
+    """Returns what a run's curves show, and {family: [2, n]}, meta-steps and losses.
 
-    Args:
-      rows: of `metrics.jsonl`; "loss" is of all, "loss/<family>" of one.
+    Meta-validation where there is any: other losses, of other tasks each time and at
+    whatever inner steps their runs are, say less; they are smoothed.
     """
+    rows = logging.read(workdir / logging.VALIDATION)
+    if rows:
+        names = [name for name in rows[0] if name != "step"]
+        return "meta-validation", {name: _points(rows, name) for name in names}
+    rows = logging.read(workdir / logging.METRICS)
     names = [name for name in rows[0] if name.split("/")[0] == "loss"]
-    found = {}
-    for name in names:
-        points = [(r["step"], r[name]) for r in rows if r[name] is not None]
-        if points:
-            steps, losses = np.array(points, float).T
-            found[name.removeprefix("loss/")] = _smoothed(steps, losses)
-    return found
+    each = {name.removeprefix("loss/"): _points(rows, name) for name in names}
+    return "meta-loss", {n: _smoothed(*x) for n, x in each.items() if x.size}
 
 
-def figure(found: dict[str, np.ndarray]) -> Figure:
+def figure(title: str, found: dict[str, np.ndarray]) -> Figure:
     """Returns a panel for each curve."""
     columns = min(3, len(found))
     lines = -(-len(found) // columns)
@@ -41,7 +42,7 @@ def figure(found: dict[str, np.ndarray]) -> Figure:
         axis.set_xlabel("meta-step")
     for axis in axes[len(found) :]:
         axis.set_axis_off()
-    canvas.suptitle("meta-loss")
+    canvas.suptitle(title)
     return canvas
 
 
@@ -50,10 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workdir", type=Path, help="of a run")
     workdir = parser.parse_args(arguments).workdir
-    found = curves(logging.read(workdir / "metrics.jsonl"))
-    figure(found).savefig(workdir / "losses.png", dpi=144)
+    if not (workdir / logging.METRICS).exists():
+        sys.exit(f"error: {workdir} is not the work directory of a run.")
+    title, found = curves(workdir)
+    figure(title, found).savefig(workdir / "losses.png", dpi=144)
     for name, (_, losses) in found.items():
         print(f"{name}: {losses[0]:.4f} -> {losses[-1]:.4f}")
+
+
+def _points(rows: list[dict[str, float | None]], name: str) -> np.ndarray:
+    """Returns [2, n], the meta-steps and values of a metric where it has any."""
+    points = [(row["step"], row[name]) for row in rows if row[name] is not None]
+    return np.array(points, float).reshape(-1, 2).T
 
 
 def _smoothed(steps: np.ndarray, losses: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ class Run:
       saving: when to save.
       validate_every: meta-steps between meta-validations; 0 for none, so that the
         last average of theta is the one to export.
-      score: (theta, data) -> meta-validation score, lower is better.
+      scores: (theta, data) -> {family: meta-validation score}, lower is better.
     """
 
     config: dict[str, Any]
@@ -105,7 +105,7 @@ class Run:
     log: Log
     saving: Saving
     validate_every: int
-    score: Callable[[Any, Any], jax.Array]
+    scores: Callable[[Any, Any], dict[str, jax.Array]]
 
 
 def build(config: Any) -> Run:
@@ -171,7 +171,7 @@ def _build(
         name: settings.call(unroll.inner, "config.inner", inner, rule=rule, family=one)
         for name, one in families.items()
     }
-    every, score = settings.call(
+    every, scores = settings.call(
         _validation,
         "config.validation",
         validation,
@@ -204,7 +204,7 @@ def _build(
         log=log,
         saving=saving,
         validate_every=every,
-        score=score,
+        scores=scores,
     )
 
 
@@ -265,14 +265,14 @@ def _validation(
     rule: Any,
     families: Any,
     schedule: Any,
-) -> tuple[int, Callable[[Any, Any], jax.Array]]:
-    score = meta_validation.score(
+) -> tuple[int, Callable[[Any, Any], dict[str, jax.Array]]]:
+    scores = meta_validation.scores(
         rule=rule,
-        families=tuple(families.values()),
+        families=families,
         schedule=schedule,
         valid_weight=valid_weight,
         lengths=lengths,
         first_seed=first_seed,
         num_seeds=num_seeds,
     )
-    return every, score
+    return every, scores

@@ -1,6 +1,6 @@
 """Meta-validation: the loss of averaged theta on inner runs it was not trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,25 +11,25 @@ from meta_train import unroll
 from tasks.base import TaskFamily
 
 
-def score(
+def scores(
     *,
     rule: LearnedOptimizer,
-    families: tuple[TaskFamily, ...],
+    families: Mapping[str, TaskFamily],
     schedule: dict[str, Any] | None,
     valid_weight: float,
     lengths: tuple[int, ...],
     first_seed: int,
     num_seeds: int,
-) -> Callable[[Any, Any], jax.Array]:
-    """Returns `(theta, data) -> score`, compiled; lower is better.
+) -> Callable[[Any, tuple], dict[str, jax.Array]]:
+    """Returns (theta, data) -> {family: score}, a program each; lower is better.
 
-    The score is the mean over seeds and steps of the normalised loss of whole inner
-    runs, averaged over run lengths and families, of whose data `data` is a tuple. It is
-    infinite when any run diverges.
+    A score is the mean over seeds and steps of the normalised loss of whole inner runs,
+    averaged over run lengths; infinite when any run diverges. `data` is a tuple, an
+    entry for each family.
 
     Args:
       rule: whose theta is judged.
-      families: what it trains.
+      families: what it trains, by name.
       schedule: as in `unroll.inner`.
       valid_weight: as in `unroll.inner`.
       lengths: inner steps of the runs; some beyond the horizon trained at.
@@ -41,20 +41,32 @@ def score(
     """
     if not lengths or num_seeds < 1:
         raise ValueError(f"need lengths and seeds, got {lengths=} and {num_seeds=}.")
-    runs = [
-        unroll.inner(
-            rule=rule,
-            family=family,
-            window=1,
-            horizon=(length, length),
-            valid_weight=valid_weight,
-            schedule=schedule,
-            stagger=False,
-            log_offset=None,
-        )
-        for family in families
-        for length in lengths
-    ]
+
+    def of(family: TaskFamily) -> Callable[[Any, Any], jax.Array]:
+        runs = [
+            unroll.inner(
+                rule=rule,
+                family=family,
+                window=1,
+                horizon=(length, length),
+                valid_weight=valid_weight,
+                schedule=schedule,
+                stagger=False,
+                log_offset=None,
+            )
+            for length in lengths
+        ]
+
+        @jax.jit
+        def score(theta: Any, data: Any) -> jax.Array:
+            means = [
+                mean_loss(run, length, theta, data)
+                for run, length in zip(runs, lengths, strict=True)
+            ]
+            mean = jnp.mean(jnp.stack(means))
+            return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
+
+        return score
 
     def mean_loss(inner: unroll.Inner, length: int, theta: Any, data: Any) -> jax.Array:
         def one(seed: jax.Array) -> jax.Array:
@@ -65,14 +77,10 @@ def score(
 
         return jnp.mean(jax.vmap(one)(first_seed + jnp.arange(num_seeds)))
 
-    @jax.jit
-    def total(theta: Any, data: tuple) -> jax.Array:
-        cases = [(own, length) for own in data for length in lengths]
-        means = [
-            mean_loss(run, length, theta, own)
-            for run, (own, length) in zip(runs, cases, strict=True)
-        ]
-        mean = jnp.mean(jnp.stack(means))
-        return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
+    each = {name: of(family) for name, family in families.items()}
 
-    return total
+    def all_scores(theta: Any, data: tuple) -> dict[str, jax.Array]:
+        own = zip(each.items(), data, strict=True)
+        return {name: score(theta, arrays) for (name, score), arrays in own}
+
+    return all_scores

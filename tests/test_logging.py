@@ -12,7 +12,8 @@ from meta_train import logging
 
 
 def write(workdir, steps, *, after, loss=1.0, tensorboard=False):
-    journal = logging.Journal(workdir, step=after, tensorboard=tensorboard)
+    path = workdir / "metrics.jsonl"
+    journal = logging.Journal(path, step=after, tensorboard=tensorboard)
     for step in steps:
         journal.add(step, {"loss": jnp.float32(loss), "valid": jnp.int32(4)})
     rows = journal.write()
@@ -34,6 +35,13 @@ def test_resumed_journal_drops_lines_past_its_step(tmp_path):
     assert [row["loss"] for row in rows] == [1.0] * 3 + [2.0] * 4
 
 
+def test_a_run_that_begins_anew_keeps_nothing_of_the_journal(tmp_path):
+    write(tmp_path, [0], after=0)
+    write(tmp_path, [0, 4], after=0)
+    rows = logging.read(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 4]
+
+
 def test_line_cut_short_by_a_kill_is_dropped(tmp_path):
     write(tmp_path, [1, 2], after=0)
     path = tmp_path / "metrics.jsonl"
@@ -53,7 +61,7 @@ def test_tensorboard_is_written_only_when_asked(tmp_path):
     write(tmp_path, [1], after=0)
     assert not (tmp_path / "tensorboard").exists()
     write(tmp_path, [2], after=1, tensorboard=True)
-    assert list((tmp_path / "tensorboard").glob("events.out.*"))
+    assert list((tmp_path / "tensorboard" / "metrics").glob("events.out.*"))
 
 
 @pytest.mark.parametrize("terminal", [True, False])

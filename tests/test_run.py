@@ -72,8 +72,11 @@ def test_validation_keeps_the_average_with_the_lowest_score(tmp_path):
         n: loop(toy_run(num_steps=n), tmp_path / str(n)).meta.average["w"]
         for n in range(4, 21, 4)
     }
+    averages[0] = np.linspace(-1.0, 1.0, 5)
     scores = {n: float(np.sum((np.asarray(w) - 0.1) ** 2)) for n, w in averages.items()}
     progress = loop(toy_run(validate=4), tmp_path / "validated")
+    found = logging.read(tmp_path / "validated" / "validation.jsonl")
+    assert {row["step"]: row["toy"] for row in found} == pytest.approx(scores)
     assert progress.best_step == min(scores, key=scores.get)
     assert progress.best_score == pytest.approx(min(scores.values()), rel=1e-5)
     assert bits(progress.best) == bits({"w": averages[progress.best_step]})

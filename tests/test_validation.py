@@ -9,15 +9,16 @@ from meta_train import validation
 
 
 def score(family, *, valid_weight=0.0, lengths=(3, 7), first_seed=5, num_seeds=4):
-    return validation.score(
+    scores = validation.scores(
         rule=toys.heavy_ball(),
-        families=(family,),
+        families={"toy": family},
         schedule=None,
         valid_weight=valid_weight,
         lengths=lengths,
         first_seed=first_seed,
         num_seeds=num_seeds,
     )
+    return lambda theta, data: scores(theta, data)["toy"]
 
 
 def theta(rate, decay=0.5):
@@ -64,7 +65,13 @@ def test_seeds_beside_the_first_are_those_that_follow_it():
 
 
 def test_one_program_serves_every_theta():
-    counted = score(toys.quadratic())
-    counted(theta(0.1), ({},))
-    counted(theta(0.2), ({},))
-    assert counted._cache_size() == 1
+    family, traces = toys.quadratic(), []
+
+    def sample(key):
+        traces.append(key)
+        return family.sample(key)
+
+    counted = score(family._replace(sample=sample))
+    first = counted(theta(0.1), ({},)), len(traces)
+    assert counted(theta(0.2), ({},)) != first[0]
+    assert len(traces) == first[1]

@@ -44,10 +44,10 @@ def learner(*, nan_at=None, barren_from=None):
     return Learner(jax.jit(init), jax.jit(step, donate_argnums=0))
 
 
-def score(theta, data):
-    """Returns a meta-validation score that goes up and down along the walk."""
+def scores(theta, data):
+    """Returns meta-validation scores that go up and down along the walk."""
     del data
-    return jnp.sum((theta["w"] - 0.1) ** 2)
+    return {"toy": jnp.sum((theta["w"] - 0.1) ** 2)}
 
 
 def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **failures):
@@ -70,5 +70,5 @@ def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **fai
         log=Log(every=log, tensorboard=tensorboard),
         saving=Saving(every=save, keep=3),
         validate_every=validate,
-        score=jax.jit(score),
+        scores=jax.jit(scores),
     )
