@@ -82,7 +82,7 @@ def main(wanted: list[str]) -> None:
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for name in wanted or suites.SUITES:
         for task, one in suites.SUITES[name].items():
-            found = judged(suites.entry(one), one.num_steps)
+            found = judged(suites.family(one), one.num_steps)
             record.setdefault(name, {})[task] = found
             print(name, task, found, flush=True)
             RECORD.write_text(json.dumps(record, indent=1) + "\n")

@@ -69,8 +69,7 @@ def main(argv: list[str]) -> None:
     except (Stopped, OtherConfig) as error:
         sys.exit(f"error: {error}")
     if progress.step < run.outer.num_steps:
-        saved = "not saved, every worker had diverged" if progress.barren else "saved"
-        print(f"Stopped by SIGTERM at meta-step {progress.step}; {saved}.", flush=True)
+        print(f"Stopped by SIGTERM at meta-step {progress.step}; saved.", flush=True)
         return
     print(f"artifact: {export(run, progress, workdir / 'artifact')}", flush=True)
 

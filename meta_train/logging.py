@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,16 @@ class Journal:
     from. Losses that are not finite are written as null.
     """
 
-    def __init__(self, path: Path, *, step: int, tensorboard: bool) -> None:
-        """Opens `path` to go on after meta-step `step`; TensorBoard's lies beside."""
+    def __init__(
+        self, path: Path, *, step: int, tensorboard: bool, families: Sequence[str] = ()
+    ) -> None:
+        """Opens `path` to go on after meta-step `step`; TensorBoard's lies beside.
+
+        Where metrics say which of `families` was drawn, its loss is written under its
+        name too.
+        """
         _keep_until(path, step)
+        self._families = tuple(families)
         self._file = path.open("a")
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._writer = _tensorboard(path, step) if tensorboard else None
@@ -44,7 +51,9 @@ class Journal:
     def write(self) -> list[dict[str, float]]:
         """Writes what was added since the last call and returns it, as floats."""
         rows = [
-            {"step": step} | {name: float(x) for name, x in metrics.items()}
+            self._named(
+                {"step": step} | {name: float(x) for name, x in metrics.items()}
+            )
             for step, metrics in jax.device_get(self._pending)
         ]
         self._pending.clear()
@@ -56,6 +65,11 @@ class Journal:
                     self._writer.add_scalar(name, x, global_step=row["step"])
             self._writer.flush()
         return rows
+
+    def _named(self, row: dict[str, float]) -> dict[str, float]:
+        if "family" not in row:
+            return row
+        return row | {f"loss/{self._families[int(row['family'])]}": row["loss"]}
 
     def close(self) -> None:
         """Closes the files; what was not written is dropped."""

@@ -36,7 +36,7 @@ class Progress:
       best_score: its score, or None before the first validation.
       step: meta-steps done.
       seconds: wall-clock spent, summed over resumed parts.
-      barren: last meta-steps in a row without a valid worker.
+      barren: {family: its last draws in a row without a valid worker}.
       origin: `{"code_revision", "hardware"}` that the run began with.
     """
 
@@ -46,7 +46,7 @@ class Progress:
     best_score: float | None = None
     step: int = 0
     seconds: float = 0.0
-    barren: int = 0
+    barren: dict[str, int] = dataclasses.field(default_factory=dict)
     origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -67,8 +67,8 @@ def loop(
       Where the run is; `step < run.outer.num_steps` when it was stopped.
 
     Raises:
-      Stopped: when theta is not finite, or `BARREN_LIMIT` meta-steps in a row had no
-        valid worker. Nothing is saved then.
+      Stopped: when theta is not finite, or `BARREN_LIMIT` meta-steps in a row of one
+        family had no valid worker. Nothing is saved then.
       OtherConfig: when the checkpoints are of a run of another config.
     """
     workdir = Path(workdir)
@@ -81,7 +81,12 @@ def loop(
         if progress.step:
             bar.say(f"resumed at meta-step {progress.step} from {path}")
         journals = [
-            Journal(workdir / file, step=progress.step, tensorboard=run.log.tensorboard)
+            Journal(
+                workdir / file,
+                step=progress.step,
+                tensorboard=run.log.tensorboard,
+                families=list(run.families),
+            )
             for file in (METRICS, VALIDATION)
         ]
         for journal in journals:
@@ -154,14 +159,16 @@ def _look(progress: Progress, tools: Tools) -> None:
     """Writes metrics and stops a run that has failed."""
     rows = tools.metrics.write()
     for row in rows:
-        progress.barren = 0 if row["valid"] else progress.barren + 1
+        name = list(tools.run.families)[int(row.get("family", 0))]
+        barren = 0 if row["valid"] else progress.barren.get(name, 0) + 1
+        progress.barren[name] = barren
         if not row["finite"]:
             raise Stopped(
                 _reason(f"theta is not finite at meta-step {row['step']}", tools)
             )
-        if progress.barren >= BARREN_LIMIT:
-            what = f"every worker diverged, {BARREN_LIMIT} times in a row, at meta-step"
-            raise Stopped(_reason(f"{what} {row['step']}", tools))
+        if barren >= BARREN_LIMIT:
+            what = f"every worker of {name} diverged, {BARREN_LIMIT} times in a row, at"
+            raise Stopped(_reason(f"{what} meta-step {row['step']}", tools))
     if rows:
         valid = [row for row in rows if row["valid"]]
         tools.bar.show(progress.step, loss=mean(valid, "loss"))
@@ -186,10 +193,7 @@ def _validate(progress: Progress, tools: Tools) -> None:
 
 
 def _save(progress: Progress, tools: Tools) -> None:
-    """Saves where the run is, unless its last meta-step had no valid worker."""
-    if progress.barren:
-        tools.bar.say(f"meta-step {progress.step}: not saved, every worker diverged")
-        return
+    """Saves where the run is."""
     if not tools.run.validate_every:
         progress.best = jax.tree.map(jnp.copy, progress.meta.average)
         progress.best_step = progress.step

@@ -24,8 +24,10 @@ def curves(workdir: Path) -> tuple[str, dict[str, np.ndarray]]:
         names = [name for name in rows[0] if name != "step"]
         return "meta-validation", {name: _points(rows, name) for name in names}
     rows = logging.read(workdir / logging.METRICS)
-    names = [name for name in rows[0] if name.split("/")[0] == "loss"]
-    each = {name.removeprefix("loss/"): _points(rows, name) for name in names}
+    names = [name for row in rows for name in row if name.split("/")[0] == "loss"]
+    each = {
+        name.removeprefix("loss/"): _points(rows, name) for name in dict.fromkeys(names)
+    }
     return "meta-loss", {n: _smoothed(*x) for n, x in each.items() if x.size}
 
 
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _points(rows: list[dict[str, float | None]], name: str) -> np.ndarray:
     """Returns [2, n], the meta-steps and values of a metric where it has any."""
-    points = [(row["step"], row[name]) for row in rows if row[name] is not None]
+    points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
     return np.array(points, float).reshape(-1, 2).T
 
 

@@ -213,13 +213,16 @@ def _families(
 ) -> tuple[dict[str, TaskFamily], dict[str, float]]:
     """Returns the families of a section, one or a suite's, and their weights.
 
-    The `args` of a suite are weights of its tasks, 1 where they are not set.
+    The `args` of a suite are weights of its tasks, 1 where they are not set; tasks of
+    weight 0 are left out.
     """
     if name in suites.SUITES:
-        weights = dict.fromkeys(suites.SUITES[name], 1.0)
+        tasks = suites.SUITES[name]
         for task in args:
-            known(f"task of {name}", task, weights)
-        return suites.suite(name), weights | dict(args)
+            known(f"task of {name}", task, tasks)
+        weights = {task: args.get(task, 1.0) for task in tasks}
+        weights = {task: weight for task, weight in weights.items() if weight}
+        return {task: suites.family(tasks[task]) for task in weights}, weights
     section = {"name": name, "args": args}
     one = settings.named(suites.FAMILIES, suites.build, "config.family", section)
     return {name: one}, {name: 1.0}

@@ -55,7 +55,7 @@ def show(name: str, console: Console) -> None:
     for column in ("task", "parameters", "steps", "Mflop a step", "seconds"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task, one in suites.SUITES[name].items():
-        found = cost(suites.entry(one))
+        found = cost(suites.family(one))
         table.add_row(
             task,
             f"{found.params:,}",

@@ -266,16 +266,6 @@ def build(name: str, **args: Any) -> TaskFamily:
     return builder(**args)
 
 
-def entry(one: Entry) -> TaskFamily:
+def family(entry: Entry) -> TaskFamily:
     """Returns the family of a task of a suite."""
-    return augment.wrap(build(one.family, **one.args), one.augmentations)
-
-
-def suite(name: str) -> dict[str, TaskFamily]:
-    """Returns the families of a suite, by the names of its tasks.
-
-    Raises:
-      ValueError: if it is not known, listing those that are.
-    """
-    tasks = SUITES[known("suite", name, SUITES)]
-    return {task: entry(one) for task, one in tasks.items()}
+    return augment.wrap(build(entry.family, **entry.args), entry.augmentations)

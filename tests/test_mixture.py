@@ -1,22 +1,37 @@
 """A mixture lets one family speak at a meta-step, by weight, and the others wait."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 import toys
 
+import configs.mixture
 import meta_train.run
 from evaluation import settings
-from meta_train import estimators
+from meta_train import estimators, logging
+from meta_train.loop import loop
 
 KEY = jax.random.key(3)
 
 
+def asking_for(name, family):
+    """Returns a family that draws no batch from data without its name."""
+    task = family.task(())
+
+    def batch(data, key, split):
+        return jax.tree.map(lambda x: x * data[name], task.batch({}, key, split))
+
+    return family._replace(task=lambda draw: task._replace(batch=batch))
+
+
 def pair():
-    """Returns truncated estimators of two families."""
+    """Returns truncated estimators of two families, of data with their names."""
     rule = toys.heavy_ball()
-    families = {"a": toys.quadratic(), "b": toys.classifier()}
+    families = {"a": toys.quadratic(noise=1.0), "b": toys.classifier()}
+    families = {name: asking_for(name, one) for name, one in families.items()}
     inners = {n: toys.inner(rule, f, window=2, horizon=9) for n, f in families.items()}
     return {
         n: estimators.build("truncated", inner=inner, num_workers=2)
@@ -24,23 +39,65 @@ def pair():
     }
 
 
+# Data of the one family are of no use to the other.
+DATA = ({"a": 1.0}, {"b": 2.0})
+
+
 def start(mixture):
     theta = toys.heavy_ball().init(KEY)
-    return theta, mixture.init(theta, ({}, {}), KEY)
+    return theta, mixture.init(theta, DATA, KEY)
 
 
-def test_the_drawn_familys_estimate_is_its_own_and_the_others_state_waits():
-    theta, (a, b) = start(estimators.mix(pair(), {"a": 0.0, "b": 1.0}))
-    mixture = estimators.mix(pair(), {"a": 0.0, "b": 1.0})
-    found, after = jax.jit(mixture.estimate)(theta, (a, b), ({}, {}), KEY)
-    own_key = jax.random.split(KEY)[1]
-    alone, own = jax.jit(pair()["b"].estimate)(theta, b, {}, own_key)
-    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6)  # noqa: E731
-    jax.tree.map(close, found.grad, alone.grad)
-    jax.tree.map(close, after[1].params, own.params)
-    jax.tree.map(np.testing.assert_array_equal, after[0].params, a.params)
-    assert float(found.metrics["loss/b"]) == float(found.loss)
-    assert np.isnan(found.metrics["loss/a"])
+def keys_that_draw(mixture, name, count):
+    """Returns keys at which a mixture draws a family."""
+    theta, state = start(mixture)
+    estimate = jax.jit(lambda k: mixture.estimate(theta, state, DATA, k)[0].metrics)
+    wanted = list(pair()).index(name)
+    keys = jax.random.split(KEY, 8 * count)
+    return [k for k in keys if estimate(k)["family"] == wanted][:count]
+
+
+def test_the_drawn_family_gets_its_own_data_and_the_others_state_waits():
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0})
+    theta, state = start(mixture)
+    (key,) = keys_that_draw(mixture, "b", 1)
+    found, after = jax.jit(mixture.estimate)(theta, state, DATA, key)
+    own_key = jax.random.split(key)[1]
+    alone, own = jax.jit(pair()["b"].estimate)(theta, state.own[1], DATA[1], own_key)
+    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5)  # noqa: E731
+    norm = optax.tree.norm(alone.grad)
+    jax.tree.map(lambda x, y: close(x, y / norm), found.grad, alone.grad)
+    jax.tree.map(close, after.own[1].params, own.params)
+    jax.tree.map(np.testing.assert_array_equal, after.own[0], state.own[0])
+    assert found.metrics["family"] == 1
+    close(found.loss, alone.loss)
+
+
+def test_gradients_are_divided_by_the_mean_norm_of_their_family():
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0})
+    theta, state = start(mixture)
+    squares = []
+    for key in keys_that_draw(mixture, "a", 3):
+        own_key = jax.random.split(key)[1]
+        alone, _ = pair()["a"].estimate(theta, state.own[0], DATA[0], own_key)
+        found, state = mixture.estimate(theta, state, DATA, key)
+        squares.append(float(optax.tree.norm(alone.grad, squared=True)))
+        weights = 0.9 ** np.arange(len(squares))[::-1]
+        mean = np.average(squares, weights=weights)
+        np.testing.assert_allclose(
+            optax.tree.norm(found.grad), (squares[-1] / mean) ** 0.5, rtol=1e-5
+        )
+    assert len(set(squares)) == 3 and state.weight[1] == 0
+
+
+def test_a_family_without_a_valid_worker_has_no_loss_and_does_not_count():
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0})
+    theta, state = start(mixture)
+    (key,) = keys_that_draw(mixture, "a", 1)
+    nothing = jax.tree.map(lambda x: x * jnp.nan, theta)
+    found, after = mixture.estimate(nothing, state, DATA, key)
+    assert found.metrics["valid"] == 0 and jnp.isnan(found.loss)
+    assert optax.tree.norm(found.grad) == 0 == after.weight[0]
 
 
 def test_families_are_drawn_by_weight_from_one_compiled_program():
@@ -48,9 +105,8 @@ def test_families_are_drawn_by_weight_from_one_compiled_program():
     theta, state = start(mixture)
     estimate = jax.jit(mixture.estimate)
     keys = jax.random.split(KEY, 400)
-    metrics = [estimate(theta, state, ({}, {}), k)[0].metrics for k in keys]
-    share = np.mean([np.isfinite(m["loss/a"]) for m in metrics])
-    assert abs(share - 0.75) < 3 * (0.75 * 0.25 / 400) ** 0.5
+    drawn = [int(estimate(theta, state, DATA, k)[0].metrics["family"]) for k in keys]
+    assert abs(np.mean(drawn) - 0.25) < 3 * (0.75 * 0.25 / 400) ** 0.5
     assert estimate._cache_size() == 1
 
 
@@ -58,17 +114,19 @@ def test_a_mixture_of_one_is_that_one():
     one = {"a": pair()["a"]}
     mixture = estimators.mix(one, {"a": 2.0})
     theta = toys.heavy_ball().init(KEY)
-    state = mixture.init(theta, ({},), KEY)
-    found, _ = mixture.estimate(theta, state, ({},), KEY)
-    alone, _ = one["a"].estimate(theta, one["a"].init(theta, {}, KEY), {}, KEY)
+    state = mixture.init(theta, DATA[:1], KEY)
+    found, _ = mixture.estimate(theta, state, DATA[:1], KEY)
+    alone, _ = one["a"].estimate(
+        theta, one["a"].init(theta, DATA[0], KEY), DATA[0], KEY
+    )
     jax.tree.map(np.testing.assert_array_equal, found.grad, alone.grad)
 
 
 @pytest.mark.parametrize(
-    "weights", [{"a": 1.0}, {"a": 0.0, "b": 0.0}, {"a": 2, "b": -1}]
+    "weights", [{"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 2, "b": -1}]
 )
-def test_weights_that_draw_nobody_are_refused(weights):
-    with pytest.raises(ValueError, match="need a weight >= 0 for each of a, b"):
+def test_weights_that_are_not_positive_are_refused(weights):
+    with pytest.raises(ValueError, match="need a positive weight for each of a, b"):
         estimators.mix(pair(), weights)
 
 
@@ -78,12 +136,33 @@ def config(**args):
     return found
 
 
-def test_a_suite_is_a_mixture_of_its_tasks():
-    run = meta_train.run.build(config(mlp=3.0))
-    assert list(run.families) == list(meta_train.run.suites.SUITES["train-v1"])
-    assert len(run.data) == len(run.families)
+def test_a_suite_is_a_mixture_of_its_tasks_without_those_of_weight_0(monkeypatch):
+    drawn = []
+    mix = estimators.mix
+    monkeypatch.setattr(estimators, "mix", lambda *x: drawn.append(x[1]) or mix(*x))
+    weights = dict.fromkeys(meta_train.run.suites.SUITES["train-v1"], 0.0)
+    run = meta_train.run.build(config(**weights | {"quadratic": 3.0, "mlp": 2}))
+    assert list(run.families) == ["mlp", "quadratic"] and len(run.data) == 2
+    assert "reparametrised" in run.families["mlp"].name
+    assert drawn == [{"mlp": 2, "quadratic": 3.0}]
 
 
 def test_a_weight_of_no_task_is_refused():
     with pytest.raises(ValueError, match="unknown task of train-v1 'mpl'.*mean 'mlp'"):
         meta_train.run.build(config(mpl=3.0))
+
+
+def test_a_mixture_cut_short_resumes_exactly(tmp_path):
+    run = meta_train.run.build(configs.mixture.get_config("quick"))
+    whole = loop(run, tmp_path / "whole")
+    asked = iter([False] * 7)
+    loop(run, tmp_path / "cut", stop=lambda: next(asked, True))
+    resumed = loop(run, tmp_path / "cut")
+    assert resumed.step == whole.step == 10
+    jax.tree.map(np.testing.assert_array_equal, resumed.meta, whole.meta)
+    jax.tree.map(np.testing.assert_array_equal, resumed.best, whole.best)
+    for file in (logging.METRICS, logging.VALIDATION):
+        rows = [logging.read(tmp_path / name / file) for name in ("whole", "cut")]
+        assert str(rows[0]) == str(rows[1])
+    drawn = [row["family"] for row in logging.read(tmp_path / "cut" / logging.METRICS)]
+    assert len(drawn) == 10 and set(drawn) == {0.0, 1.0}

@@ -1,6 +1,9 @@
 """The loop: exact resumption, validation, and stopping without spoiling anything."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy_run import toy_run
@@ -96,18 +99,35 @@ def test_theta_that_is_not_finite_stops_and_is_never_saved(tmp_path):
         assert checkpoint.damage(tmp_path / "checkpoints" / str(step)) is None
 
 
-def test_long_run_without_a_valid_worker_stops_and_is_never_saved(tmp_path):
-    with pytest.raises(Stopped, match="every worker diverged.*checkpoints/5"):
+def test_long_run_without_a_valid_worker_stops(tmp_path):
+    with pytest.raises(Stopped, match="every worker of toy diverged.*checkpoints/15"):
         loop(toy_run(num_steps=40, barren_from=8), tmp_path)
-    assert saved(tmp_path) == [5]
     assert steps(tmp_path)[-1] <= 8 + BARREN_LIMIT + 3
 
 
 def test_short_run_without_a_valid_worker_is_survived(tmp_path):
     progress = loop(toy_run(num_steps=12, barren_from=11), tmp_path)
     assert progress.step == 12
-    assert progress.barren == 2
-    assert saved(tmp_path) == [5, 10]
+    assert progress.barren == {"toy": 2}
+    assert saved(tmp_path) == [5, 10, 12]
+
+
+def test_one_family_of_a_mixture_that_always_diverges_stops_the_run(tmp_path):
+    families = dict.fromkeys(("good", "bad"), toy_run().families["toy"])
+    run = dataclasses.replace(toy_run(num_steps=60), families=families)
+
+    def step(state, data):
+        state, metrics = toy_run().learner.step(state, data)
+        bad = state.step % 2
+        valid = jnp.where(bad, 0, metrics["valid"])
+        return state, metrics | {"family": bad, "valid": valid}
+
+    run = dataclasses.replace(run, learner=run.learner._replace(step=step))
+    with pytest.raises(Stopped, match="every worker of bad diverged.*meta-step 19;"):
+        loop(run, tmp_path)
+    rows = logging.read(tmp_path / "metrics.jsonl")
+    assert all(row["loss"] == row["loss/bad"] for row in rows[::2])
+    assert all("loss/bad" not in row for row in rows[1::2])
 
 
 def test_failure_before_any_checkpoint_says_so(tmp_path):

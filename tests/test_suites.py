@@ -41,7 +41,7 @@ def test_suites_are_what_they_were_when_frozen(suite):
 
 @pytest.mark.parametrize(("suite", "task"), TASKS)
 def test_every_task_builds_and_was_trained(suite, task):
-    family = suites.entry(suites.SUITES[suite][task])
+    family = suites.family(suites.SUITES[suite][task])
     assert jax.tree.leaves(family.shapes)
     found = RECORD[suite][task]
     assert found["final"] < found["first"]
@@ -91,6 +91,6 @@ def test_tuned_adam_reaches_the_recorded_loss(task):
     import suites as benchmark
 
     one, then = suites.SUITES["in-dist-v1"][task], RECORD["in-dist-v1"][task]
-    now = benchmark.judged(suites.entry(one), one.num_steps)
+    now = benchmark.judged(suites.family(one), one.num_steps)
     assert now["learning_rate"] == then["learning_rate"]
     assert abs(now["final"] - then["final"]) < 0.2 * then["final"]

@@ -15,7 +15,7 @@ class Estimate(NamedTuple):
 
     Attributes:
       grad: pytree like theta.
-      loss: scalar mean meta-loss over valid workers and the window.
+      loss: scalar mean meta-loss over valid workers and the window; NaN if none is.
       metrics: scalars by name; always `objective` (whose gradient is estimated),
         `restarts` and `diverged` (counts of workers), `valid` (the number of
         workers averaged over) and `snr` (see `signal_to_noise`).
@@ -119,7 +119,8 @@ def per_worker(
         counts = dict(diverged=~out.valid, restarts=out.restarted, valid=out.valid)
         metrics = {name: jnp.sum(flags) for name, flags in counts.items()}
         means = (out.grad, out.loss, out.objective)
-        grad, loss, objective = valid_mean(means, out.valid)
+        grad, *scalars = valid_mean(means, out.valid)
+        loss, objective = (jnp.where(out.valid.any(), x, jnp.nan) for x in scalars)
         metrics["snr"] = signal_to_noise(out.grad, grad, out.valid)
         return Estimate(grad, loss, dict(metrics, objective=objective)), out.state
 

@@ -1,76 +1,108 @@
 """One estimator for each family of a mixture, one of which speaks at a meta-step."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from meta_train.estimators.base import Estimate, Estimator, EstimatorState, Theta
+
+DECAY = 0.9  # of the mean square of a family's gradients
+
+
+class MixtureState(NamedTuple):
+    """What a mixture of f families keeps.
+
+    Attributes:
+      own: f states, of each family's estimator.
+      square: [f], decaying sums of squared norms of each family's gradients.
+      weight: [f], the sums of the weights in them.
+    """
+
+    own: tuple[EstimatorState, ...]
+    square: jax.Array
+    weight: jax.Array
 
 
 def mix(estimators: Mapping[str, Estimator], weights: Mapping[str, float]) -> Estimator:
     """Returns the estimator that draws, by weight, whose estimate a meta-step takes.
 
     All workers follow one draw, so that a meta-step costs what its family costs, and
-    each family is compiled once. The data and the state of the mixture are tuples, one
-    entry for each family in order; only the drawn one's state moves on. Metrics gain
-    `loss/<family>`, NaN for those that were not drawn.
+    each family is compiled once. The data are a tuple, one entry for each family in
+    order; only the drawn one's state moves on. Gradients are divided by the root of
+    their family's mean square so far: else the weights say little, since norms differ
+    by orders of magnitude. Metrics gain `family`, the drawn one's place in the order.
 
     Args:
       estimators: by the name of their family, all of one theta.
-      weights: by the same names, >= 0; they need not add up to 1.
+      weights: by the same names, > 0; they need not add up to 1.
 
     Raises:
-      ValueError: if names differ, or no weight is positive.
+      ValueError: if names differ, or a weight is not positive.
     """
     names = list(estimators)
-    least, total = min(weights.values()), sum(weights.values())
-    if set(names) != set(weights) or least < 0 or total <= 0:
+    if set(names) != set(weights) or not names or min(weights.values()) <= 0:
         raise ValueError(
-            f"need a weight >= 0 for each of {', '.join(names)}, one of them "
-            f"positive, got {dict(weights)}."
+            f"need a positive weight for each of {', '.join(names)}, got "
+            f"{dict(weights)}."
         )
     if len(names) == 1:
         return _alone(estimators[names[0]])
-    shares = jnp.array([weights[name] / total for name in names])
+    shares = jnp.array([weights[name] for name in names])
+    shares = shares / shares.sum()
 
-    def init(theta: Theta, data: tuple, key: jax.Array) -> EstimatorState:
+    def init(theta: Theta, data: tuple, key: jax.Array) -> MixtureState:
         keys = jax.random.split(key, len(names))
         each = zip(estimators.values(), data, keys, strict=True)
-        return tuple(one.init(theta, own, own_key) for one, own, own_key in each)
+        own = tuple(one.init(theta, arrays, own_key) for one, arrays, own_key in each)
+        return MixtureState(own, jnp.zeros(len(names)), jnp.zeros(len(names)))
+
+    def speaking(index: int) -> Any:
+        def speak(theta, own, data, key):
+            one = estimators[names[index]]
+            found, moved = one.estimate(theta, own[index], data[index], key)
+            return found, (*own[:index], moved, *own[index + 1 :])
+
+        return speak
 
     def estimate(
-        theta: Theta, state: tuple, data: tuple, key: jax.Array
-    ) -> tuple[Estimate, EstimatorState]:
+        theta: Theta, state: MixtureState, data: tuple, key: jax.Array
+    ) -> tuple[Estimate, MixtureState]:
         draw_key, own_key = jax.random.split(key)
         drawn = jax.random.choice(draw_key, len(names), p=shares)
-
-        def speaking(index: int) -> Any:
-            def speak(theta, state, data, key):
-                one = estimators[names[index]]
-                found, own = one.estimate(theta, state[index], data[index], key)
-                losses = {f"loss/{name}": jnp.nan * found.loss for name in names}
-                losses[f"loss/{names[index]}"] = found.loss
-                found = found._replace(metrics=found.metrics | losses)
-                return found, (*state[:index], own, *state[index + 1 :])
-
-            return speak
-
         branches = [speaking(index) for index in range(len(names))]
-        return jax.lax.switch(drawn, branches, theta, state, data, own_key)
+        found, own = jax.lax.switch(drawn, branches, theta, state.own, data, own_key)
+        state = _counted(state._replace(own=own), drawn, found)
+        scale = jnp.sqrt(state.square[drawn] / state.weight[drawn])
+        grad = jax.tree.map(lambda g: g / jnp.where(scale > 0, scale, 1), found.grad)
+        metrics = found.metrics | {"family": drawn}
+        return found._replace(grad=grad, metrics=metrics), state
 
     return Estimator(init, estimate)
+
+
+def _counted(state: MixtureState, drawn: jax.Array, found: Estimate) -> MixtureState:
+    """Returns the state with a gradient counted, if any worker was valid."""
+
+    def moved(sums: jax.Array, new: Any) -> jax.Array:
+        value = DECAY * sums[drawn] + (1 - DECAY) * new
+        return sums.at[drawn].set(
+            jnp.where(found.metrics["valid"] > 0, value, sums[drawn])
+        )
+
+    square = moved(state.square, optax.tree.norm(found.grad, squared=True))
+    return state._replace(square=square, weight=moved(state.weight, 1))
 
 
 def _alone(one: Estimator) -> Estimator:
     """Returns the mixture of one, which draws nothing."""
 
     def init(theta: Theta, data: tuple, key: jax.Array) -> EstimatorState:
-        return (one.init(theta, data[0], key),)
+        return one.init(theta, data[0], key)
 
     def estimate(theta, state, data, key):
-        found, own = one.estimate(theta, state[0], data[0], key)
-        return found, (own,)
+        return one.estimate(theta, state, data[0], key)
 
     return Estimator(init, estimate)
