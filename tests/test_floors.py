@@ -22,7 +22,7 @@ FILES = {
     "artifact catalogue __init__",
     "tasks": "base embedded stored data prepare draws layers attention supervised "
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] augment "
-    "suites __init__ __main__",
+    "suites costs __init__ __main__",
     "evaluation": "settings validation curves tuning scores entrants protocol summary "
     "plots page report __init__ __main__",
     "meta_train": "unroll estimators learner checkpoint logging config provenance "

@@ -1,0 +1,113 @@
+"""What a step of a task costs: parameters, floating-point operations, seconds."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tasks.base import TaskFamily, gradient
+
+# Primitives that move numbers and compute none.
+MOVES = {
+    "broadcast_in_dim",
+    "concatenate",
+    "convert_element_type",
+    "copy",
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "gather",
+    "pad",
+    "reshape",
+    "rev",
+    "select_n",
+    "slice",
+    "split",
+    "squeeze",
+    "stop_gradient",
+    "transpose",
+}
+
+
+class Cost(NamedTuple):
+    """What a task costs: parameters, operations and median seconds of a step."""
+
+    params: int
+    flops: int
+    seconds: float
+
+
+def cost(family: TaskFamily, *, repeats: int = 10) -> Cost:
+    """Returns what loss and gradient of a step cost, the optimizer's work apart."""
+
+    def step(draw, params, state, key, data):
+        task = family.task(draw)
+        return gradient(task, params, key, task.batch(data, key, "train"), state)
+
+    draw = jax.jit(family.sample)(jax.random.key(0))
+    task = family.task(draw)
+    model = draw, jax.jit(task.init)(jax.random.key(1)), task.state
+    compiled, times = jax.jit(step), []
+    for key in jax.random.split(jax.random.key(2), repeats + 1):
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(*model, key, family.data))
+        times.append(time.perf_counter() - began)
+    return Cost(
+        params=sum(math.prod(x.shape) for x in jax.tree.leaves(family.shapes)),
+        flops=flops(step, *model, jax.random.key(0), family.data),
+        seconds=statistics.median(times[1:]),
+    )
+
+
+def flops(function: Callable[..., Any], *args: Any) -> int:
+    """Returns the floating-point operations of a call, as it is written.
+
+    A product and sum of a matrix product or convolution are two; every other operation
+    is one for each number it makes or, in a reduction, takes. Bodies of scans count as
+    often as they run, of branches the costliest, and of loops of unknown length once.
+    Compilers count such bodies once.
+
+    >>> a, b = jnp.ones((2, 3)), jnp.ones((3, 5))
+    >>> flops(lambda: jnp.tanh(a @ b))
+    70
+    """
+    return _of_jaxpr(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _of_jaxpr(jaxpr: Any) -> int:
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: Any) -> int:
+    """Returns the operations of one line of a program."""
+    name, given = equation.primitive.name, equation.params
+    inner = [_of_jaxpr(jaxpr) for jaxpr in _jaxprs(given)]
+    if name == "scan":
+        return given["length"] * inner[0]
+    if name == "cond":
+        return max(inner)
+    if inner:
+        return sum(inner)
+    out = equation.outvars[0].aval
+    if name in MOVES or not jnp.issubdtype(out.dtype, jnp.floating):
+        return 0
+    shapes = [x.aval.shape for x in equation.invars]
+    if name == "dot_general":
+        (contracted, _), _ = given["dimension_numbers"]
+        return 2 * out.size * math.prod(shapes[0][axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel, features = shapes[1], given["dimension_numbers"].rhs_spec[0]
+        return 2 * out.size * math.prod(kernel) // kernel[features]
+    return max(out.size, math.prod(shapes[0])) if shapes else 0
+
+
+def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+    """Yields the programs that a line calls."""
+    for value in params.values():
+        for one in value if isinstance(value, tuple | list) else [value]:
+            one = getattr(one, "jaxpr", one)
+            if hasattr(one, "eqns"):
+                yield one
