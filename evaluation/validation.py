@@ -11,6 +11,7 @@ from tasks.base import Data, Params, State, Task
 
 SPLIT = "inner_valid"
 BATCHES = 16
+CHUNK = 500  # examples looked at at once, which bounds memory
 
 
 def validate(
@@ -25,7 +26,7 @@ def validate(
     keys = jax.random.split(key, BATCHES)
     shape = jax.eval_shape(lambda: task.batch(data, keys[0], SPLIT))
     if isinstance(data, Mapping) and _is_batch_like(data.get(SPLIT), shape):
-        return _score(task, params, keys[0], data[SPLIT], state)
+        return _whole(task, params, keys[0], data[SPLIT], state)
 
     def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         data_key, loss_key = jax.random.split(key)
@@ -33,6 +34,27 @@ def validate(
         return _score(task, params, loss_key, batch, state)
 
     return jax.tree.map(jnp.mean, jax.vmap(drawn)(keys))
+
+
+def _whole(
+    task: Task, params: Params, key: jax.Array, split: Any, state: State
+) -> tuple[jax.Array, jax.Array]:
+    """Returns means over all of a split, taken in chunks where it is long."""
+    total = len(jax.tree.leaves(split)[0])
+    count = total // CHUNK
+    if count == 0:
+        return _score(task, params, key, split, state)
+    chunks = jax.tree.map(
+        lambda x: x[: count * CHUNK].reshape(count, CHUNK, *x.shape[1:]), split
+    )
+    means = jax.lax.map(lambda x: _score(task, params, key, x, state), chunks)
+    rest = jax.tree.map(lambda x: x[count * CHUNK :], split)
+    shares = [CHUNK / total] * count
+    if total % CHUNK:
+        own = _score(task, params, key, rest, state)
+        means = jax.tree.map(lambda x, y: jnp.append(x, y), means, own)
+        shares.append(total % CHUNK / total)
+    return jax.tree.map(lambda x: jnp.dot(x, jnp.array(shares, x.dtype)), means)
 
 
 def _score(

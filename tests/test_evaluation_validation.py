@@ -1,0 +1,30 @@
+"""The validation loss: of a whole split, whatever the chunks it is taken in."""
+
+import jax
+import numpy as np
+import pytest
+from families import build
+
+from evaluation import validation
+
+
+@pytest.mark.parametrize("chunk", [50, 64, 199, 200, 201])
+def test_chunks_of_any_size_give_the_mean_over_the_split(chunk, monkeypatch):
+    family = build("mlp")
+    task = family.task(family.sample(jax.random.key(0)))
+    params = task.init(jax.random.key(1))
+    split = family.data["inner_valid"]
+    assert len(split["label"]) == 200
+    params = jax.tree.map(lambda x: x + 0.1, params)
+    loss, aux = task.loss(params, jax.random.key(2), split)
+    monkeypatch.setattr(validation, "CHUNK", chunk)
+    sizes = []
+
+    def watched(params, key, batch):
+        sizes.append(len(batch["label"]))
+        return task.loss(params, key, batch)
+
+    watched = task._replace(loss=watched, evaluate=None)
+    found = validation.validate(watched, params, jax.random.key(2), family.data, ())
+    np.testing.assert_allclose(found, (loss, aux["correct"]), rtol=1e-5)
+    assert max(sizes) <= chunk and sum(set(sizes)) <= 200
