@@ -135,8 +135,10 @@ def _noisy(draw: Draw, labels: jax.Array, index: jax.Array, classes: int) -> jax
     chance, which = jax.vmap(lambda k: jax.random.uniform(k, [2]))(keys).T
     member = members(draw, classes)
     first = jnp.argsort(~member)  # members come first
-    other = first[(which * member.sum()).astype(jnp.int32)]
-    return jnp.where(chance < draw["label_noise"], other, labels)
+    own = jnp.argsort(first)[labels]  # the place of each label among them
+    other = (which * (member.sum() - 1)).astype(jnp.int32)
+    false = first[other + (other >= own)]
+    return jnp.where(chance < draw["label_noise"], false, labels)
 
 
 def _labels(split: Mapping[str, Any], classes: int) -> np.ndarray:

@@ -168,11 +168,12 @@ def _sample(
     activation = jax.random.randint(activation_key, [], 0, number)
     x = jax.random.normal(input_key, [MEASURED, inputs])
     y = teacher.apply({"params": params}, x, activation)
+    std = y.std(0)
     return {
         "teacher": params,
         "activation": activation,
         "mean": y.mean(0),
-        "std": y.std(0),
+        "std": jnp.where(std > 1e-6, std, 1.0),  # of a dead ReLU network it is 0
         "noise": jax.random.uniform(noise_key, [], float, *noise),
     }
 
