@@ -92,6 +92,30 @@ def test_losses_are_zero_at_the_turned_minimiser_and_one_at_the_start(name):
     assert abs(task.normalise(task.loss(best, None, ())[0])) < 1e-4
 
 
+def test_a_low_start_is_not_what_its_meta_losses_are_relative_to():
+    family = build("beale", **PLAIN)
+    best = {"x": jnp.array([3.0, 0.5]) / 4.5}  # the middle of the box is the origin
+    for distance in (1e-3, 1e-2):
+        low = {"x": best["x"] + distance}
+        task = family.task({"start": low["x"], "shift": jnp.zeros(2)})
+        first = task.loss(low, None, ())[0]
+        np.testing.assert_allclose(task.normalise(first), first / 0.05, rtol=1e-5)
+
+
+@every_surface
+def test_a_step_across_a_twentieth_of_the_box_seldom_clips_the_meta_loss(name):
+    family = build(name, **PLAIN)
+
+    def step(key):
+        draw = family.sample(key)
+        task = family.task(draw)
+        moved = draw["start"] + 0.05 * jax.random.normal(key, draw["start"].shape)
+        return task.normalise(task.loss({"x": moved.clip(-1, 1)}, None, ())[0])
+
+    found = jax.jit(jax.vmap(step))(jax.random.split(key(3), 2000))
+    assert (found == 4).mean() < 0.01
+
+
 @every_surface
 def test_losses_are_heights_over_their_mean_in_the_box(name):
     family = build(name, **PLAIN)
