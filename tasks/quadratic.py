@@ -41,22 +41,23 @@ def quadratic(
     the loss over the noise-free loss at init, clipped as `base.normaliser` says.
 
     Args:
-      dimension: unknowns.
+      dimension: unknowns, at least 2: one eigenvalue has no condition.
       condition: bounds of the largest over the smallest eigenvalue, log-uniform; the
         largest is 1.
       noise: bounds of the standard deviation of the minimum's coordinates, uniform.
       spectrum: "geometric", eigenvalues that are spaced evenly in their logarithm;
-        "uniform", evenly; "bimodal", one half of them the least, the other 1.
+        "uniform", evenly; "bimodal", one half of them the least, the other, with the
+        middle one of an odd number, 1.
       rotation: whether Q is a random rotation; else coordinates are independent, as
         optimizers that act on each parameter alone would have them.
 
     Raises:
-      ValueError: for an empty range, or another spectrum.
+      ValueError: for fewer unknowns, an empty range, or another spectrum.
     """
     known("spectrum", spectrum, SPECTRA)
-    if dimension < 1 or not 1 <= condition[0] <= condition[1]:
+    if dimension < 2 or not 1 <= condition[0] <= condition[1]:
         raise ValueError(
-            f"need dimension >= 1 and 1 <= low <= high of condition, "
+            f"need dimension >= 2 and 1 <= low <= high of condition, "
             f"got {dimension=} and {condition=}."
         )
     if not 0 <= noise[0] <= noise[1]:

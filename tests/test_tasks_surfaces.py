@@ -187,6 +187,16 @@ def test_the_hessian_of_a_quadratic_is_diagonal_without_rotation(rotation):
     assert np.allclose(hessian, np.diag(draw["eigenvalues"]), atol=1e-6) != rotation
 
 
+def test_the_middle_of_an_odd_number_of_bimodal_eigenvalues_is_one():
+    _, draw = spectrum("bimodal", dimension=5)
+    np.testing.assert_allclose(draw["eigenvalues"], [0.01, 0.01, 1, 1, 1], rtol=1e-5)
+
+
+def test_one_eigenvalue_has_no_condition():
+    with pytest.raises(ValueError, match="need dimension >= 2 .* got dimension=1"):
+        spectrum("uniform", dimension=1)
+
+
 def test_unknown_spectrum_is_an_error():
     with pytest.raises(ValueError, match="Did you mean 'uniform'"):
         spectrum("unifrom")
