@@ -1,84 +1,31 @@
 """Augmentations alone against closed forms, and stacked through the whole house."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import optax
 import pytest
 import toys
+from families import SMALL
+from plain import (
+    ES,
+    FEWER,
+    LATE,
+    NOISE,
+    ROUNDED,
+    SCALES,
+    counting,
+    key,
+    start,
+    step_of,
+    students,
+)
 
 from evaluation import curves
-from tasks import augment, base, teacher
-from tasks.base import Task, fixed
-from tasks.quadratic import quadratic
+from tasks import augment, base, gradients, suites
 
-SCALES = dict(name="reparametrised", args=dict(scale=[0.5, 2.0], per="parameter"))
-NOISE = dict(name="noisy_gradient", args=dict(noise=(0.1, 0.2)))
-FEWER = dict(name="smaller_batch", args=dict(batch_size=3))
-ROUNDED = dict(name="bfloat16_gradient", args={})
-LATE = dict(name="delayed_gradient", args=dict(delay=2))
-ES = dict(name="es_gradient", args=dict(sigma=0.01, pairs=2))
 STACK = (SCALES, ES, NOISE, ROUNDED, FEWER, LATE)
 ORDERS = [STACK] + [STACK[i:] + STACK[:i] for i in (2, 3, 4, 5)]
-
-
-def key(seed):
-    return jax.random.key(seed)
-
-
-@functools.cache
-def students():
-    """Returns tiny students whose readout does not start at zero."""
-    return teacher.teacher_student(
-        inputs=3,
-        outputs=1,
-        teacher_width=4,
-        teacher_depth=1,
-        width=4,
-        base_width=2,
-        depth=1,
-        batch_size=6,
-        activations=("tanh",),
-        noise=(0.0, 0.0),
-        zero_readout=False,
-    )
-
-
-def counting():
-    """Returns half squared distances to inputs, whose state is the number of losses."""
-
-    def loss(params, key, batch, state):
-        distance = jnp.sum((params["x"][None] - batch["input"]) ** 2, 1).mean()
-        return 0.5 * (distance + params["y"] ** 2), {"state": state + 1}
-
-    def evaluate(params, key, batch, state):
-        return state.astype(float), {"state": state}
-
-    task = Task(
-        init=lambda key: {"x": jnp.array([1.0, -2.0]), "y": jnp.array(3.0)},
-        loss=loss,
-        batch=lambda data, key, split: {"input": jax.random.normal(key, [4, 2])},
-        normalise=lambda value: value,
-        state=jnp.int32(0),
-        evaluate=evaluate,
-    )
-    shapes = jax.eval_shape(task.init, key(0))
-    return fixed(task, name="counting", data={}, base_shapes=shapes)
-
-
-def start(family, seed=0):
-    draw = family.sample(key(seed))
-    task = family.task(draw)
-    return draw, task, task.init(key(seed + 1))
-
-
-def step_of(task, params, seed=2):
-    """Returns loss, next state and gradient on a batch, and the batch."""
-    batch = task.batch((), key(seed), "train")
-    return *base.gradient(task, params, key(3), batch, task.state), batch
 
 
 def descend(task, params, rates, num_steps=5):
@@ -118,7 +65,7 @@ def test_scales_are_log_uniform_and_as_many_as_asked_for():
 
 
 def test_gradients_of_a_reparametrised_task_of_its_own_follow_the_chain_rule():
-    inner = augment.delayed_gradient(students(), delay=1)
+    inner = gradients.delayed_gradient(students(), delay=1)
     family = augment.reparametrised(inner, scale=(3.0, 3.0), per="all")
     draw, task, params = start(family)
     batch = task.batch((), key(2), "train")
@@ -133,6 +80,19 @@ def test_gradients_of_a_reparametrised_task_of_its_own_follow_the_chain_rule():
     )
 
 
+def test_evaluation_is_that_of_the_parameters_that_the_wrapped_task_sees():
+    args = SMALL["resnet"] | {"zero_readout": False}
+    inner = suites.build("resnet", **args)  # it evaluates by running statistics
+    family = augment.reparametrised(inner, scale=(0.3, 3.0), per="tensor")
+    draw, task, params = start(family)
+    plain = inner.task(draw["inner"])
+    batch = task.batch(inner.data, key(2), "inner_valid")
+    scaled = jax.tree.map(jnp.multiply, params, draw["own"])
+    expected = jax.jit(plain.evaluate)(scaled, key(3), batch, plain.state)[0]
+    actual = jax.jit(task.evaluate)(params, key(3), batch, task.state)[0]
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
 def test_outputs_are_those_of_the_parameters_that_the_wrapped_task_sees():
     family = augment.wrap(students(), [SCALES, NOISE, LATE])
     draw, task, params = start(family)
@@ -142,91 +102,6 @@ def test_outputs_are_those_of_the_parameters_that_the_wrapped_task_sees():
     actual = family.outputs(draw, params, batch)
     assert list(actual) == ["hidden0", "readout"]
     np.testing.assert_allclose(actual["readout"], expected["readout"], rtol=1e-6)
-
-
-def test_noise_has_the_share_of_each_tensors_gradient():
-    family = augment.noisy_gradient(students(), noise=(0.3, 0.3))
-    draw, task, params = start(family)
-    batch = task.batch((), key(2), "train")
-    plain = students().task(draw["inner"])
-    exact = jax.grad(lambda p: plain.loss(p, None, batch)[0])(params)
-    noisy = jax.jit(jax.vmap(lambda k: base.gradient(task, params, k, batch, ())[2]))(
-        jax.random.split(key(4), 4000)
-    )
-    for g, n in zip(*map(jax.tree.leaves, (exact, noisy)), strict=True):
-        rms = np.sqrt(np.mean(np.square(g)))
-        np.testing.assert_allclose((n - g[None]).std(0) / rms, 0.3, rtol=0.1)
-        np.testing.assert_allclose(n.mean(0), g, atol=0.03 * rms)
-
-
-def test_noise_levels_are_log_uniform():
-    family = augment.noisy_gradient(counting(), noise=(0.01, 1.0))
-    levels = jax.vmap(family.sample)(jax.random.split(key(0), 2000))["own"]
-    assert 0.01 <= levels.min() < 0.011 and 0.95 < levels.max() <= 1
-    np.testing.assert_allclose(np.median(levels), 0.1, rtol=0.1)
-
-
-def test_a_zero_gradient_stays_zero_and_differentiable_under_noise():
-    noised = functools.partial(augment._noised, key(0), level=jnp.float32(0.5))
-    zeros = {"x": jnp.zeros(3)}
-    assert not noised(grads=zeros)["x"].any()
-    slope = jax.jacrev(lambda g: noised(grads=g)["x"])(zeros)["x"]
-    np.testing.assert_array_equal(slope, np.eye(3))
-
-
-def test_a_smaller_batch_gives_the_gradient_of_its_first_examples():
-    family = augment.smaller_batch(students(), batch_size=2)
-    draw, task, params = start(family)
-    value, _, grads, batch = step_of(task, params)
-    plain = students().task(draw)
-    few = {name: x[:2] for name, x in batch.items()}
-    expected = jax.grad(lambda p: plain.loss(p, None, few)[0])(params)
-    assert len(batch["input"]) == 6
-    np.testing.assert_allclose(value, plain.loss(params, None, batch)[0], rtol=1e-6)
-    jax.tree.map(
-        lambda g, e: np.testing.assert_allclose(g, e, rtol=1e-5), grads, expected
-    )
-
-
-def test_a_compiled_bfloat16_gradient_is_the_gradient_cast_there_and_back():
-    family = augment.bfloat16_gradient(students())
-    draw, task, params = start(family)
-    _, _, exact, _ = jax.jit(lambda p: step_of(students().task(draw), p))(params)
-    _, _, grads, _ = jax.jit(lambda p: step_of(task, p))(params)
-    for e, g in zip(*map(jax.tree.leaves, (exact, grads)), strict=True):
-        expected = np.asarray(e).astype(ml_dtypes.bfloat16).astype(np.float32)
-        np.testing.assert_array_equal(g, expected)
-        assert (e != g).any() and g.dtype == jnp.float32
-
-
-@pytest.mark.parametrize("delay", [1, 3])
-def test_delayed_gradients_come_in_order_after_zeros(delay):
-    family = augment.delayed_gradient(counting(), delay=delay)
-    _, task, params = start(family)
-    state, given, exact = task.state, [], []
-    for seed in range(6):
-        batch = task.batch({}, key(seed), "train")
-        _, state, grads = base.gradient(task, params, key(9), batch, state)
-        given.append(grads["x"])
-        exact.append(params["x"] - batch["input"].mean(0))
-        params = params | {"x": params["x"] * 0.9}
-    np.testing.assert_array_equal(given[:delay], np.zeros([delay, 2]))
-    np.testing.assert_allclose(given[delay:], exact[:-delay], rtol=1e-5, atol=1e-6)
-    assert state["inner"] == 6 and state["queue"]["x"].shape == (delay, 2)
-
-
-def test_es_gradients_are_slopes_along_perturbations_times_those():
-    family = augment.es_gradient(counting(), sigma=0.5, pairs=20_000)
-    _, task, params = start(family)
-    value, state, grads, batch = step_of(task, params)
-    exact = params["x"] - batch["input"].mean(0)  # quadratics have no bias
-    np.testing.assert_allclose(grads["x"], exact, atol=0.05)
-    np.testing.assert_allclose(value, counting().task(()).loss(params, 0, batch, 0)[0])
-    assert state == 1
-    # With one pair the estimate is e (e . g), which never points away from g.
-    few = augment.es_gradient(counting(), sigma=0.5, pairs=1).task(())
-    one = step_of(few, params)[2]
-    assert one["x"] @ exact + one["y"] * params["y"] > 0
 
 
 def test_es_refuses_to_take_the_place_of_altered_gradients():
@@ -254,11 +129,8 @@ def scaled(draw, params):
     """Returns x of the innermost task: scales are the only draws that are trees."""
     while draw:
         own, draw = draw["own"], draw["inner"]
-        params = (
-            jax.tree.map(jnp.multiply, params, own)
-            if isinstance(own, dict)
-            else (params)
-        )
+        if isinstance(own, dict):
+            params = jax.tree.map(jnp.multiply, params, own)
     return params["x"]
 
 
@@ -322,6 +194,11 @@ def test_draws_of_a_stack_share_one_program_and_its_name_says_all():
         ("smaller_batch", dict(batch_size=7), "1 <= batch_size <= 6"),
         ("delayed_gradient", dict(delay=0), "at least 1"),
         ("es_gradient", dict(sigma=0.0, pairs=1), "sigma > 0"),
+        ("delayed_gradient", dict(dealy=1), "Did you mean 'delay'"),
+        ("delayed_gradient", dict(delay=1.5), "delay of .* must be int, got 1.5"),
+        ("noisy_gradient", dict(noise=0.1), "must be tuple.*, got 0.1"),
+        ("noisy_gradient", dict(noise=(0.1, "1")), "must be tuple"),
+        ("es_gradient", dict(sigma=1), "missing argument of es_gradient: pairs"),
     ],
 )
 def test_wrong_settings_are_errors(name, args, message):
@@ -329,8 +206,14 @@ def test_wrong_settings_are_errors(name, args, message):
         augment.wrap(students(), [dict(name=name, args=args)])
 
 
-def test_batches_without_examples_cannot_be_made_smaller():
-    ranges = dict(condition=(1.0, 9.0), noise=(0.1, 0.1))
-    family = quadratic(dimension=3, spectrum="uniform", rotation=False, **ranges)
-    with pytest.raises(ValueError, match="no examples to choose from"):
-        augment.smaller_batch(family, batch_size=1)
+@pytest.mark.parametrize(
+    ("one", "message"),
+    [
+        (dict(name="bfloat16_gradient"), "missing part of an augmentation: args"),
+        (dict(args={}), "missing part of an augmentation: name"),
+        (dict(name="bfloat16_gradient", arg={}), "Did you mean 'args'"),
+    ],
+)
+def test_incomplete_augmentations_are_errors(one, message):
+    with pytest.raises(ValueError, match=message):
+        augment.wrap(students(), [one])

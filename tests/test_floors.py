@@ -21,8 +21,8 @@ FILES = {
     "lopt": "types history features network heads schedules rules mup baselines "
     "artifact catalogue __init__",
     "tasks": "base embedded stored data prepare draws layers attention supervised "
-    "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] augment "
-    "suites costs __init__ __main__",
+    "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] "
+    "gradients augment suites costs __init__ __main__",
     "evaluation": "settings validation curves tuning scores entrants protocol summary "
     "plots page report __init__ __main__",
     "meta_train": "unroll estimators learner checkpoint logging config provenance "
