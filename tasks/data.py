@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from tasks import stored
-from tasks.base import SPLITS
 
 Dataset = dict[str, dict[str, Any]]  # {split: {"input", "label"}}, or only inputs
 
@@ -63,10 +62,10 @@ class Stream(dict):
     """
 
     def __init__(
-        self, held: Dataset, window: Callable[[int], dict[str, Any]], classes: int
+        self, splits: Dataset, window: Callable[[int], dict[str, Any]], classes: int
     ) -> None:
-        """Reads the first window; `held` are the other splits."""
-        super().__init__({"train": window(0), **held})
+        """Keeps the splits and what reads further windows."""
+        super().__init__(splits)
         self.window, self.classes = window, classes
 
 
@@ -86,13 +85,15 @@ def load(
       name: one of `EMBEDDED`, or the TFDS name of a set prepared in array_record
         format, as `name` or `name/config`, below $TFDS_DATA_DIR or
         ~/tensorflow_datasets.
-      resolution: height and width that images are averaged to; as stored by default.
+      resolution: height and width that images are averaged to, by area: any that is
+        not above either of theirs; as stored by default.
       context: bytes that a model of text sees; needed for text.
 
     Raises:
       DatasetNotFound: if it is not on disk, at once.
       DatasetDamaged: if what is on disk cannot be read.
-      ValueError: if the set is not of labelled images, or of text, where it must be.
+      ValueError: if the set is not of labelled images of one size, or of text; if it
+        cannot be shaped so; or if a split would be empty.
 
     >>> {split: len(arrays["label"]) for split, arrays in load("digits").items()}
     {'train': 1197, 'inner_valid': 200, 'outer_valid': 200, 'test': 200}
@@ -108,8 +109,26 @@ def classes(dataset: Dataset) -> int:
         return dataset.classes
     if "label" not in dataset["train"]:
         return 256
-    label = np.asarray(dataset["train"]["label"])
-    return 0 if label.dtype.kind == "f" else 1 + int(label.max())
+    labels = [np.asarray(arrays["label"]) for arrays in dataset.values()]
+    return 0 if labels[0].dtype.kind == "f" else 1 + int(max(x.max() for x in labels))
+
+
+def digest(name: str) -> str:
+    """Returns the sha256 of all inputs of an embedded set, as recorded on disk.
+
+    That of "stdlib" tells the library of one Python from another's.
+
+    Raises:
+      ValueError: for other sets, which record none.
+    """
+    if name not in EMBEDDED:
+        raise ValueError(
+            f"only embedded sets record a sha256, got {name!r}; "
+            f"these are {', '.join(EMBEDDED)}."
+        )
+    from tasks import embedded
+
+    return embedded.digest(name, located(name, directory()))
 
 
 def directory() -> pathlib.Path:
@@ -127,6 +146,41 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
     return max(versions, key=lambda v: [*map(int, v.name.split("."))], default=None)
 
 
+def located(name: str, root: pathlib.Path) -> pathlib.Path:
+    """Returns where a set is that can be read; embedded ones are prepared.
+
+    Of these, only what this code prepares will do, not the newest there is.
+
+    Raises:
+      as `load`.
+    """
+    if name in EMBEDDED:
+        from tasks import embedded
+
+        path = embedded.path(name, root)
+        if not path.exists():
+            embedded.prepare(name, root)
+        _check_format(name, path)
+        with _blaming(name, path):
+            embedded.digest(name, path)
+        return path
+    check_name(name)
+    path = find(name, root)
+    if path is None:
+        raise _not_found(name, root)
+    _check_format(name, path)
+    return path
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for a name with a version, or a namespace."""
+    if ":" in name or re.search(r"/\d+\.\d+\.\d+$", name):
+        raise ValueError(
+            f"datasets are named `name` or `name/config`, and the newest version on "
+            f"disk is loaded; got {name!r}, with a version or namespace."
+        )
+
+
 def moments(dataset: Dataset) -> tuple[float, float]:
     """Returns mean and standard deviation of all numbers of the training inputs."""
     pixels = np.asarray(dataset["train"]["input"])
@@ -139,31 +193,30 @@ def _load(
     name: str, root: pathlib.Path, resolution: int | None, context: int | None
 ) -> Dataset:
     """Returns the dataset `name` below `root` on the device."""
-    path = find(name, root)
-    if path is None and name in EMBEDDED:
-        from tasks import embedded
-
-        embedded.prepare(name, root)
-        path = find(name, root)
-    if path is None:
-        raise _not_found(name, root)
-    _check_format(name, path)
+    path = located(name, root)
     with _blaming(name, path):
         builder = _open(path)
-        sources, size = stored.sources(builder), stored.size(builder)
-    stored.check(builder.info.features, name, resolution, context)
+        info = builder.info
+    stored.check(info.features, name, resolution, context)
+    size = stored.size(info)
+    stored.check_splits(info, name, streams=size > IN_MEMORY)
     shaped = functools.partial(stored.shaped, resolution=resolution, context=context)
     with _blaming(name, path):
+        sources = stored.sources(builder)
         if size <= IN_MEMORY:
             splits = stored.whole(sources, shaped)
-            return {split: _on_device(splits[split]) for split in SPLITS}
-        mean_bytes = size // sum(map(len, sources.values()))
-        held, window = stored.windows(sources, shaped, mean_bytes=mean_bytes)
-        return Stream(
-            {split: _on_device(arrays) for split, arrays in held.items()},
-            lambda number: _on_device(window(number)),
-            stored.classes(builder.info.features),
-        )
+        else:
+            mean_bytes = size // sum(map(len, sources.values()))
+            splits, window = stored.windows(sources, shaped, mean_bytes=mean_bytes)
+    stored.check_rows(splits, name, context)
+    splits = {split: _on_device(arrays) for split, arrays in splits.items()}
+    if size <= IN_MEMORY:
+        return splits
+    return Stream(
+        splits,
+        lambda number: _on_device(window(number)),
+        stored.classes(info.features),
+    )
 
 
 def _open(path: pathlib.Path) -> Any:
@@ -194,6 +247,13 @@ def _blaming(name: str, path: pathlib.Path) -> Iterator[None]:
 
 def _not_found(name: str, root: pathlib.Path) -> DatasetNotFound:
     """Returns the error for a set that is not on disk."""
+    configs = [f"{name}/{path.name}" for path in sorted((root / name).glob("*"))]
+    configs = [config for config in configs if find(config, root)]
+    if configs:
+        return DatasetNotFound(
+            f"dataset {name!r} has configs, and is prepared in {root} as "
+            f"{', '.join(configs)}; load one of these."
+        )
     near = difflib.get_close_matches(name, FAMILIAR, 3)
     hint = f" Near matches: {', '.join(near)}." if near and name not in near else ""
     return DatasetNotFound(

@@ -1,12 +1,12 @@
 """Real data that come with scikit-learn and Python, as TFDS datasets.
 
-Only `data` and `prepare` import this. The classes are at module level because TFDS
-registers each by its name, once.
+Only `data` imports this.
 """
 
 import contextlib
 import hashlib
 import io
+import json
 import pathlib
 import sysconfig
 from collections.abc import Iterator
@@ -28,7 +28,12 @@ class _Embedded(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     pkg_dir_path = pathlib.Path(__file__).parent
     SHAPE: tuple[int | None, ...]
     CLASSES: int | None = None  # None for numbers, 0 without labels
+    SHA256: str | None  # of all inputs; None where they differ from Python to Python
     held_out: float | int = HELD_OUT
+
+    def __init_subclass__(cls) -> None:
+        """Keeps each out of the registry of TFDS, which has an "iris" of its own."""
+        super().__init_subclass__(skip_registration=True)
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns inputs and labels of all examples."""
@@ -54,6 +59,11 @@ class _Embedded(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         inputs, labels = self.arrays()
         digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in inputs))
         self.info.metadata["sha256"] = digest.hexdigest()
+        if self.SHA256 not in (None, digest.hexdigest()):
+            raise ValueError(
+                f"{self.name!r} must have sha256 {self.SHA256}, got "
+                f"{digest.hexdigest()}; install the versions of requirements.lock."
+            )
         # RandomState is frozen by NumPy's policy; a Generator's streams may change.
         order = np.random.RandomState(SPLIT_SEED).permutation(len(inputs))
         held = self.held_out
@@ -79,6 +89,7 @@ class Digits(_Embedded):
     """1,797 handwritten digits of 8x8 pixels in 0..16, embedded in scikit-learn."""
 
     SHAPE, CLASSES, held_out = (8, 8, 1), 10, 200
+    SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns images and labels."""
@@ -92,6 +103,7 @@ class Patches8(_Embedded):
     """8,480 patches of 8x8 pixels of scikit-learn's two photographs, and of which."""
 
     SHAPE, CLASSES = (8, 8, 3), 2
+    SHA256 = "dd2b78c6bce2481f7a2744259afcf0209f0ee50def0cdae4f253f63c8ba26a2b"
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns patches that do not overlap, and the number of the photograph."""
@@ -102,6 +114,7 @@ class Patches16(_Embedded):
     """2,080 patches of 16x16 pixels of scikit-learn's two photographs."""
 
     SHAPE, CLASSES = (16, 16, 3), 2
+    SHA256 = "d8a301c1100bb721a43845f77b6933377b8efd915ba9dd8fc515f75d32f33960"
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns patches that do not overlap, and the number of the photograph."""
@@ -112,6 +125,7 @@ class BreastCancer(_Embedded):
     """569 tumours with 30 measurements, each scaled to 0..255; from scikit-learn."""
 
     SHAPE, CLASSES = (30,), 2
+    SHA256 = "bace63861ccb9854bb16843d9dfe39f4e0a8f632858b59020142d82d50d90f68"
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns measurements and diagnoses."""
@@ -122,6 +136,7 @@ class Wine(_Embedded):
     """178 wines with 13 measurements, each scaled to 0..255; from scikit-learn."""
 
     SHAPE, CLASSES = (13,), 3
+    SHA256 = "b7c105d24d276e44b0a25f6db43a203f3b0fbc2bfbedaffc0819ba489c27d4d2"
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns measurements and cultivars."""
@@ -132,6 +147,7 @@ class Iris(_Embedded):
     """150 irises with 4 measurements, each scaled to 0..255; from scikit-learn."""
 
     SHAPE, CLASSES = (4,), 3
+    SHA256 = "e48f2c5b3c087df0ce8f88a88714be273d2021eb7881dc00171073442e4fc43a"
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns measurements and species."""
@@ -143,6 +159,7 @@ class Diabetes(_Embedded):
     a number in 25..346; from scikit-learn."""
 
     SHAPE = (10,)
+    SHA256 = "7898ff1abccc0584e57f84970c5dac10438f8aa81501330d083afdbb0fe01e36"
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns measurements and progress."""
@@ -153,6 +170,7 @@ class Stdlib(_Embedded):
     """The top-level modules of Python's own standard library, a file an example."""
 
     SHAPE, CLASSES = (None,), 0
+    SHA256 = None
 
     def arrays(self) -> tuple[Any, Any]:
         """Returns the bytes of each file; they differ from Python to Python."""
@@ -172,6 +190,24 @@ SETS = {
 }
 
 
+def path(name: str, root: pathlib.Path) -> pathlib.Path:
+    """Returns where a set of `SETS` is, or will be, below `root`."""
+    return root / name / str(SETS[name].VERSION)
+
+
+def digest(name: str, path: pathlib.Path) -> str:
+    """Returns the sha256 of all inputs, as recorded when the set was prepared.
+
+    Raises:
+      ValueError: if none is recorded, or that of other inputs.
+    """
+    found = json.loads((path / "metadata.json").read_text()).get("sha256")
+    expected = SETS[name].SHA256 or found
+    if found is None or found != expected:
+        raise ValueError(f"it must record sha256 {expected}, got {found}")
+    return found
+
+
 def prepare(name: str, root: pathlib.Path) -> None:
     """Writes a set of `SETS` below `root`, unless it is there, in seconds.
 
@@ -185,7 +221,7 @@ def prepare(name: str, root: pathlib.Path) -> None:
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             builder.download_and_prepare(download_config=config)
     except OSError:
-        if not (pathlib.Path(builder.data_dir) / "dataset_info.json").exists():
+        if not (path(name, root) / "dataset_info.json").exists():
             raise
 
 

@@ -1,7 +1,7 @@
 """What prepared datasets hold, as NumPy arrays: all of it, or window by window."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ NAMES = {
     "outer_valid": ("outer_valid",),
 }
 SPLIT_SEED = 0  # draws them
+TENTHS = 10  # of "train", of which each that is missing takes one
+AT_ONCE = 1 << 24  # bytes of images that are averaged at a time, in float64
 WINDOW = 32 << 20  # bytes of examples that are read at a time of sets that stream
 
 
@@ -27,21 +29,16 @@ def sources(builder: Any) -> dict[str, Any]:
 
     "validation" is the test split where there is none, else `inner_valid`.
     """
-    stored, found = set(builder.info.splits or ("train", "test")), {}
-    for split, names in NAMES.items():
-        name = next((name for name in names if name in stored), None)
-        if name is not None:
-            stored.remove(name)
-            found[split] = builder.as_data_source(name)
-    return found
+    names = _names(builder.info.splits or ("train", "test"))
+    return {split: builder.as_data_source(name) for split, name in names.items()}
 
 
-def size(builder: Any) -> int:
+def size(info: Any) -> int:
     """Returns bytes of all inputs: of images decoded, of text as stored."""
-    splits = builder.info.splits.values()
-    shape = builder.info.features[_input(builder.info.features)].shape
-    if not shape or None in shape:
+    splits = info.splits.values()
+    if is_text(info.features):
         return sum(split.num_bytes for split in splits)
+    shape = info.features["image"].shape
     return math.prod(shape) * sum(split.num_examples for split in splits)
 
 
@@ -59,11 +56,12 @@ def whole(sources: Mapping[str, Any], shaped: Callable[..., Arrays]) -> dict:
 def windows(
     sources: Mapping[str, Any], shaped: Callable[..., Arrays], *, mean_bytes: int
 ) -> tuple[dict, Callable[[int], Arrays]]:
-    """Returns the held-out splits, and number -> a window of the training split.
+    """Returns the four splits, and number -> a window of the training split.
 
     Training examples come in an order of `SPLIT_SEED`, again after the last, as many
-    at a time as `WINDOW` holds. A held-out split is at most as long. Windows have equal
-    shapes: rows of text are left out, or come twice, that they do.
+    at a time as `WINDOW` holds; "train" is the first window, and a held-out split at
+    most as long. Windows have equal shapes: rows of text are left out, or come twice,
+    that they do.
 
     Args:
       sources: from `sources`.
@@ -76,7 +74,7 @@ def windows(
     held = {split: grain.MapDataset.source(source) for split, source in sources.items()}
     train = held.pop("train").shuffle(seed=SPLIT_SEED)
     missing = [split for split in SPLITS[1:] if split not in held]
-    tenth = min(count, len(train) // 10)
+    tenth = min(count, len(train) // TENTHS)
     for i, split in enumerate(missing):
         held[split] = train[i * tenth : (i + 1) * tenth]
     train = train[len(missing) * tenth :].repeat(reseed_each_epoch=False)
@@ -88,7 +86,7 @@ def windows(
         return {k: np.resize(v, first[k].shape) for k, v in arrays.items()}
 
     cut = {split: shaped(stack(list(held[split][:count]))) for split in SPLITS[1:]}
-    return cut, window
+    return {"train": first, **cut}, window
 
 
 def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -109,7 +107,7 @@ def four_splits(stored: Mapping[str, Arrays]) -> dict[str, Arrays]:
     missing = [split for split in SPLITS[1:] if split not in stored]
     train = stored["train"]
     order = np.random.RandomState(SPLIT_SEED).permutation(len(train["input"]))
-    tenth = len(order) // 10 if missing else 0
+    tenth = len(order) // TENTHS if missing else 0
     parts = {split: order[i * tenth :][:tenth] for i, split in enumerate(missing)}
     parts["train"] = np.sort(order[len(missing) * tenth :])
     cut = {s: {k: v[part] for k, v in train.items()} for s, part in parts.items()}
@@ -120,22 +118,53 @@ def check(
     features: Features, name: str, resolution: int | None, context: int | None
 ) -> None:
     """Raises ValueError unless a set has inputs, and these can be shaped so."""
-    named = [kind for kind in INPUTS if kind in features]
-    shape = features[named[0]].shape if named else ()
-    text = is_text(features)
-    if not text and not (named and "label" in features):
+    _check_features(features, name)
+    if any(n is not None and n < 1 for n in (resolution, context)):
         raise ValueError(
-            f"dataset {name!r} is neither of labelled images nor of text; it has "
-            f"{', '.join(features)}."
+            f"resolution and context must be at least 1, got {resolution=} and "
+            f"{context=}."
         )
-    if text and (context is None or resolution is not None):
-        raise ValueError(f"dataset {name!r} is text: it takes context=, and no more.")
-    if not text and (context or (resolution is not None and len(shape) != 3)):
+    if is_text(features):
+        if context is None or resolution is not None:
+            raise ValueError(
+                f"dataset {name!r} is text: it takes context=, and no more."
+            )
+        return
+    shape = features["image"].shape
+    if context is not None or (resolution is not None and len(shape) != 3):
         raise ValueError(f"dataset {name!r} has inputs of shape {shape}.")
-    if resolution is not None and (shape[0] != shape[1] or shape[0] % resolution):
+    if resolution is not None and resolution > min(shape[:2]):
         raise ValueError(
-            f"resolution must divide the height and width of square images, "
+            f"resolution must be at most the height and width of images, "
             f"got {resolution=} for {shape[:2]}."
+        )
+
+
+def check_splits(info: Any, name: str, *, streams: bool) -> None:
+    """Raises ValueError unless a set has the examples, and classes, that are needed."""
+    if "train" not in info.splits:
+        raise ValueError(
+            f"dataset {name!r} must have a split 'train', got {', '.join(info.splits)}."
+        )
+    used, count = _names(info.splits), info.splits["train"].num_examples
+    missing = [split for split in SPLITS if split not in used]
+    by_rows = is_text(info.features) and not streams
+    if missing and count < TENTHS and not by_rows:
+        raise ValueError(
+            f"dataset {name!r} must have at least {TENTHS} examples in 'train', of "
+            f"which {', '.join(missing)} take a tenth each, got {count}."
+        )
+    if streams and classes(info.features) is None:
+        raise ValueError(f"dataset {name!r} must say how many classes it has.")
+
+
+def check_rows(splits: Mapping[str, Arrays], name: str, context: int | None) -> None:
+    """Raises ValueError if a split of a text has no row of a context."""
+    empty = [split for split, arrays in splits.items() if not len(arrays["input"])]
+    if empty:
+        raise ValueError(
+            f"context must leave each split of {name!r} a row, got {context=} and "
+            f"none in {', '.join(empty)}."
         )
 
 
@@ -148,9 +177,17 @@ def is_text(features: Features) -> bool:
     )
 
 
-def classes(features: Features) -> int:
-    """Returns how many classes labels have: 0 if they are numbers, 256 for text."""
-    return 256 if is_text(features) else getattr(features["label"], "num_classes", 0)
+def classes(features: Features) -> int | None:
+    """Returns how many classes labels have: 0 if they are numbers, 256 for text.
+
+    None where they are whole numbers and the set does not say of how many classes.
+    """
+    if is_text(features):
+        return 256
+    label = features["label"]
+    if np.issubdtype(label.np_dtype, np.floating):
+        return 0
+    return getattr(label, "num_classes", None)
 
 
 def shaped(
@@ -165,6 +202,42 @@ def shaped(
     label = columns["label"]
     label = label.astype(np.float32 if label.dtype.kind == "f" else np.int32)
     return {"input": inputs.astype(np.uint8), "label": label}
+
+
+def _names(stored: Iterable[str]) -> dict[str, str]:
+    """Returns the name under which each of `SPLITS` is stored, if it is."""
+    left, found = set(stored), {}
+    for split, names in NAMES.items():
+        name = next((name for name in names if name in left), None)
+        if name is not None:
+            left.remove(name)
+            found[split] = name
+    return found
+
+
+def _check_features(features: Features, name: str) -> None:
+    """Raises ValueError unless they are of images with labels, or of text."""
+    named = [kind for kind in INPUTS if kind in features]
+    text = is_text(features)
+    if len(named) != 1 or not (text or "label" in features):
+        raise ValueError(
+            f"dataset {name!r} is neither of labelled images nor of text; it has "
+            f"{', '.join(features)}."
+        )
+    if text:
+        return
+    image, label = features["image"], features["label"]
+    number = label.shape == () and np.issubdtype(label.np_dtype, np.number)
+    if image.np_dtype != np.uint8 or not number:
+        raise ValueError(
+            f"dataset {name!r} must have images of uint8, each with one number for a "
+            f"label, got {image} and {label}."
+        )
+    if None in image.shape:
+        raise ValueError(
+            f"dataset {name!r} has images of many sizes, {image.shape}; "
+            f"only sets of images of one size can be loaded."
+        )
 
 
 def _input(features: Features) -> str:
@@ -187,7 +260,24 @@ def _rows(texts: list[np.ndarray], context: int) -> np.ndarray:
 
 
 def _averaged(images: np.ndarray, resolution: int) -> np.ndarray:
-    """Returns square images at a lower resolution, each pixel the mean of a block."""
-    block = images.shape[1] // resolution
-    shape = (len(images), resolution, block, resolution, block, images.shape[-1])
-    return np.round(images.reshape(shape).mean((2, 4)))
+    """Returns images at a lower resolution, each pixel the mean of the area it covers.
+
+    Areas are counted in whole numbers and divided once, so that where blocks fit, their
+    mean comes out, to the last bit.
+    """
+    height, width = images.shape[1:3]
+    rows, columns = _overlaps(height, resolution), _overlaps(width, resolution)
+
+    def mean(part: np.ndarray) -> np.ndarray:
+        sums = np.einsum("ih,nhwc,jw->nijc", rows, part, columns, optimize=True)
+        return np.round(sums / (height * width)).astype(np.uint8)
+
+    parts = np.array_split(images, 1 + images.size // AT_ONCE)
+    return np.concatenate([mean(part) for part in parts])
+
+
+def _overlaps(size: int, count: int) -> np.ndarray:
+    """Returns how much of each of `size` pixels each of `count` covers, in 1/count."""
+    coarse, fine = size * np.arange(count + 1)[:, None], count * np.arange(size + 1)
+    shared = np.minimum(coarse[1:], fine[1:]) - np.maximum(coarse[:-1], fine[:-1])
+    return np.maximum(shared, 0.0)

@@ -1,6 +1,7 @@
 """Settings of every test: strict shapes, and programs compiled once and fast."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Read by JAX on import; a broadcast that adds an axis must be written out.
@@ -10,3 +11,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 _CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Sets are prepared anew, and not in the home directory; here, because some tests load
+# them while they are collected. What tests start inherits it.
+_SETS = tempfile.TemporaryDirectory(prefix="tfds-")
+os.environ["TFDS_DATA_DIR"] = _SETS.name

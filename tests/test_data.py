@@ -1,8 +1,7 @@
-"""Datasets: what is on disk is what is read, and errors say what to do."""
+"""Embedded datasets: what is on disk is what is read, and errors say what to do."""
 
 import functools
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -10,16 +9,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 
 import jax
 import numpy as np
-import PIL.Image
 import pytest
-import tensorflow_datasets as tfds
-from sklearn.datasets import load_digits
+from sklearn import datasets
 
-from tasks import data, embedded, prepare, stored
+from tasks import data, embedded
 from tasks.base import SPLITS
 
 
@@ -51,18 +49,20 @@ def fingerprint(dataset):
     return digest.hexdigest()
 
 
-def test_digits_are_scikit_learns_images_in_four_disjoint_splits(root):
-    dataset = data.load("digits")
-    sizes = {split: len(arrays["label"]) for split, arrays in dataset.items()}
-    assert sizes == dict(train=1197, inner_valid=200, outer_valid=200, test=200)
-    pairs = [
-        (*image.ravel(), label)
+def pairs(dataset):
+    """Returns the bytes and the label of each example of all splits, in order."""
+    return sorted(
+        (bytes(image), label)
         for arrays in dataset.values()
         for image, label in zip(*map(np.asarray, arrays.values()), strict=True)
-    ]
-    images, labels = load_digits(return_X_y=True)
-    # All of them, each as often as there: so no image is in two splits.
-    assert sorted(pairs) == sorted(map(tuple, np.column_stack([images, labels])))
+    )
+
+
+def test_digits_are_in_four_splits_of_known_sizes(root):
+    sizes = {
+        split: len(arrays["label"]) for split, arrays in data.load("digits").items()
+    }
+    assert sizes == dict(train=1197, inner_valid=200, outer_valid=200, test=200)
 
 
 def test_arrays_are_on_the_device_in_small_types(root):
@@ -83,15 +83,11 @@ def test_every_split_holds_every_class(root):
         assert set(np.asarray(arrays["label"])) == set(range(10))
 
 
-def test_preparing_again_gives_the_same_bytes(root, tmp_path, monkeypatch):
+def test_preparing_again_gives_the_same_arrays(root, tmp_path, monkeypatch):
     first = fingerprint(data.load("digits"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "again"))
     assert fingerprint(data.load("digits")) == first
     assert first.startswith("fcc0a5c8903f928f")
-    seed = json.loads((data.find("digits", root) / "metadata.json").read_text())
-    images = np.asarray(load_digits().images, np.uint8)
-    digest = hashlib.sha256(images.tobytes()).hexdigest()
-    assert seed == {"split_seed": embedded.SPLIT_SEED, "sha256": digest}
 
 
 def test_the_array_record_on_disk_is_what_is_read(root):
@@ -155,14 +151,17 @@ def test_a_misspelt_name_lists_near_matches(root):
         lambda path: (path / "dataset_info.json").write_text("{"),
         lambda path: (path / "features.json").unlink(),
         lambda path: [file.unlink() for file in path.iterdir()],
+        lambda path: (path / "metadata.json").write_text('{"split_seed": 0}'),
+        lambda path: (path / "metadata.json").write_text('{"sha256": "8f26b2bd"}'),
     ],
-    ids=["truncated", "missing", "flipped", "info", "features", "empty"],
+    ids="truncated missing flipped info features empty unhashed other".split(),
 )
 def test_a_damaged_set_is_an_error_that_names_it_and_the_cure(root, damage):
-    path = data.find("digits", root)
+    path, start = data.find("digits", root), time.perf_counter()
     damage(path)
     with pytest.raises(data.DatasetDamaged) as error:
         data.load("digits")
+    assert time.perf_counter() - start < 2  # TFDS was imported before
     assert str(path) in str(error.value)
     assert "python -m tasks.prepare digits" in str(error.value)
 
@@ -174,88 +173,72 @@ def flip(file):
     file.write_bytes(content)
 
 
-def test_a_set_stored_as_tfrecord_is_an_error_that_names_the_cure(root):
-    path = root / "mnist" / "3.0.1"
-    path.mkdir(parents=True)
-    (path / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
-    with pytest.raises(data.DatasetNotFound, match="tasks.prepare mnist"):
-        data.load("mnist")
+def test_of_embedded_sets_only_the_own_version_is_read(root):
+    whole = fingerprint(data.load("digits"))
+    data._load.cache_clear()
+    data.find("digits", root).rename(root / "digits" / "1.0.1")
+    flip(next(root.glob("digits/1.0.1/*-train.array*")))
+    assert fingerprint(data.load("digits")) == whole
+    assert (root / "digits" / "1.0.0").exists()
 
 
-def test_the_newest_version_is_found(root):
-    for version in ("1.10.0", "1.9.0", "1.11.0.incomplete"):
-        (root / "mnist" / version).mkdir(parents=True)
-    assert data.find("mnist", root).name == "1.10.0"
+# Results that are recorded rest on these bytes: a change of them takes a new version.
+SETS = {  # sha256, shape of an input, classes
+    "digits": ("8f26b2bd9d135c25", (8, 8, 1), 10),
+    "patches8": ("dd2b78c6bce2481f", (8, 8, 3), 2),
+    "patches16": ("d8a301c1100bb721", (16, 16, 3), 2),
+    "breast_cancer": ("bace63861ccb9854", (30,), 2),
+    "wine": ("b7c105d24d276e44", (13,), 3),
+    "iris": ("e48f2c5b3c087df0", (4,), 3),
+    "diabetes": ("7898ff1abccc0584", (10,), 0),
+}
 
 
-class TinyImages(tfds.core.GeneratorBasedBuilder):
-    """Stored as most TFDS image sets are: PNGs, in the splits "train" and "test"."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    pkg_dir_path = pathlib.Path(__file__).parent
-
-    def _info(self):
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(4, 4, 3)),
-                "label": tfds.features.ClassLabel(num_classes=10),
-            }
-        )
-        return tfds.core.DatasetInfo(builder=self, features=features)
-
-    def _split_generators(self, dl_manager):
-        return {
-            "train": self._generate_examples(40),
-            "test": self._generate_examples(5),
-        }
-
-    def _generate_examples(self, count):
-        for index in range(count):
-            file = io.BytesIO()
-            pixels = np.full((4, 4, 3), index, np.uint8)
-            PIL.Image.fromarray(pixels).save(file, "png")
-            yield index, {"image": io.BytesIO(file.getvalue()), "label": index % 10}
+@pytest.mark.parametrize("name", SETS)
+def test_the_recorded_sha256_is_of_scikit_learns_arrays(root, name):
+    inputs, _ = originals(name)
+    actual = hashlib.sha256(np.asarray(inputs).tobytes()).hexdigest()
+    assert data.digest(name) == embedded.SETS[name].SHA256 == actual
+    assert actual.startswith(SETS[name][0])
+    seed = json.loads((data.find(name, root) / "metadata.json").read_text())
+    assert seed == {"split_seed": embedded.SPLIT_SEED, "sha256": actual}
 
 
-def test_other_sets_on_disk_are_read_and_split_in_four(root):
-    TinyImages(data_dir=root, file_format="array_record").download_and_prepare()
-    splits = data.load("tiny_images")
-    assert [len(splits[split]["label"]) for split in SPLITS] == [32, 4, 4, 5]
-    for arrays in splits.values():
-        pixel = np.asarray(arrays["input"])[:, 3, 3, 2]
-        np.testing.assert_array_equal(pixel % 10, arrays["label"])
-    shown = [int(x) for s in SPLITS[:3] for x in splits[s]["input"][:, 0, 0, 0]]
-    assert sorted(shown) == list(range(40))
+def test_other_bytes_of_scikit_learn_are_not_written(root, monkeypatch):
+    monkeypatch.setattr(embedded.Wine, "SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="'wine' must have sha256 000.*b7c105d2"):
+        data.load("wine")
+    assert data.find("wine", root) is None
 
 
-def test_mocked_tfds_sets_are_read_by_the_same_code(tmp_path):
-    class Source(list):
-        def __getitems__(self, keys):
-            return [self[key] for key in keys]
-
-    def examples(builder, split, **kwargs):
-        shape = builder.info.features["image"].shape
-        return Source([{"image": np.ones(shape, np.uint8), "label": 3}] * 20)
-
-    with tfds.testing.mock_data(as_data_source_fn=examples):
-        builder = tfds.builder("mnist", data_dir=tmp_path)
-        columns = stored.stack(stored.sources(builder)["train"].__getitems__(range(20)))
-    assert columns["input"].shape == (20, 28, 28, 1)
-    assert columns["label"].tolist() == [3] * 20
-
-
-def test_a_set_without_a_test_split_gives_up_a_tenth_for_it():
-    arrays = {"train": {"input": np.arange(100), "label": np.arange(100)}}
-    splits = stored.four_splits(arrays)
-    assert [len(splits[split]["label"]) for split in SPLITS] == [70, 10, 10, 10]
-    labels = np.concatenate([splits[split]["label"] for split in SPLITS])
-    np.testing.assert_array_equal(np.sort(labels), np.arange(100))
+def originals(name):
+    """Returns inputs and labels of scikit-learn, cut and scaled by loops."""
+    if name.startswith("patches"):
+        size = int(name.removeprefix("patches"))
+        found = [
+            (image[i : i + size, j : j + size], label)
+            for label, image in enumerate(datasets.load_sample_images().images)
+            for i in range(0, image.shape[0] - size + 1, size)
+            for j in range(0, image.shape[1] - size + 1, size)
+        ]
+        return [patch for patch, _ in found], [label for _, label in found]
+    columns, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    if name == "digits":
+        return columns.astype(np.uint8), labels
+    scaled = [255 * (x - x.min()) / (x.max() - x.min()) for x in columns.T]
+    return np.ascontiguousarray(np.round(scaled).T), labels
 
 
-def test_the_command_prepares_digits(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    prepare.main(["digits"])
-    assert capsys.readouterr().out == f"digits: {tmp_path}/digits/1.0.0\n"
+@pytest.mark.parametrize("name", SETS)
+def test_inputs_and_labels_are_scikit_learns_each_in_one_split(root, name):
+    dataset, (inputs, labels) = data.load(name), originals(name)
+    expected = [bytes(np.asarray(x, np.uint8)) for x in inputs]
+    # All of them, each as often as there: so none is in two splits.
+    assert pairs(dataset) == sorted(zip(expected, labels, strict=True))
+    kinds = {(x["input"].shape[1:], str(x["input"].dtype)) for x in dataset.values()}
+    assert kinds == {(SETS[name][1], "uint8")}
+    assert data.classes(dataset) == SETS[name][2]
+    assert all(len(arrays["label"]) > 10 for arrays in dataset.values())
 
 
 def test_moments_are_those_of_the_training_pixels(root):
@@ -266,75 +249,30 @@ def test_moments_are_those_of_the_training_pixels(root):
     np.testing.assert_allclose([scaled.mean(), scaled.std()], [0, 1], atol=1e-12)
 
 
-SHAPES = {
-    "patches8": ((8, 8, 3), 8480, 2),
-    "patches16": ((16, 16, 3), 2080, 2),
-    "breast_cancer": ((30,), 569, 2),
-    "wine": ((13,), 178, 3),
-    "iris": ((4,), 150, 3),
-    "diabetes": ((10,), 442, 0),
-}
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_embedded_sets_are_whole_and_small_typed(root, name):
-    (shape, count, classes), splits = SHAPES[name], data.load(name)
-    assert sum(len(arrays["input"]) for arrays in splits.values()) == count
-    assert {arrays["input"].shape[1:] for arrays in splits.values()} == {shape}
-    assert {arrays["input"].dtype for arrays in splits.values()} == {np.dtype("uint8")}
-    assert data.classes(splits) == classes
-    assert all(len(arrays["label"]) > 10 for arrays in splits.values())
-
-
-def test_patches_put_together_are_the_photographs(root):
-    from sklearn.datasets import load_sample_images
-
-    splits = data.load("patches16").values()
-    found = {bytes(x) for split in splits for x in np.asarray(split["input"])}
-    corners = {bytes(x[32:48, 48:64].copy()) for x in load_sample_images().images}
-    assert len(corners) == 2 and corners <= found
-
-
-def test_tables_are_scaled_to_the_bytes_and_keep_their_labels(root):
-    from sklearn.datasets import load_diabetes
-
-    columns, labels = load_diabetes(return_X_y=True)
-    splits = data.load("diabetes").values()
-    inputs, found = (
-        np.concatenate([np.asarray(split[key]) for split in splits])
-        for key in ("input", "label")
-    )
-    assert (inputs.min(0) == 0).all() and (inputs.max(0) == 255).all()
-    assert sorted(found) == sorted(labels) and found.dtype == np.float32
-    assert np.corrcoef(inputs[:, 2], found)[0, 1] == pytest.approx(
-        np.corrcoef(columns[:, 2], labels)[0, 1], abs=0.01
-    )
-
-
 def test_text_is_in_rows_that_share_one_byte_with_the_next(root):
     rows = np.asarray(data.load("stdlib", context=32)["train"]["input"])
     assert rows.shape[1] == 33 and rows.dtype == np.uint8
     np.testing.assert_array_equal(rows[:-1, -1], rows[1:, 0])
     text = rows[:, :-1].tobytes()
     assert b"import " in text and text.count(b"def ") > 1000
-    recorded = json.loads((data.find("stdlib", root) / "metadata.json").read_text())
-    assert len(recorded["sha256"]) == 64
 
 
-def test_a_lower_resolution_is_the_mean_of_blocks(root):
-    full, half = (
-        np.asarray(data.load("digits", resolution=n)["test"]["input"], float)
-        for n in (8, 4)
-    )
-    expected = full[:, ::2, ::2] + full[:, 1::2, ::2] + full[:, ::2, 1::2]
-    expected = (expected + full[:, 1::2, 1::2]) / 4
-    np.testing.assert_allclose(half, expected, atol=0.5)
+def test_the_sha256_of_stdlib_is_that_of_this_pythons_files(root):
+    files = sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    text = b"".join(file.read_bytes() for file in files)
+    assert data.digest("stdlib") == hashlib.sha256(text).hexdigest()
+    (data.find("stdlib", root) / "metadata.json").write_text("{}")
+    with pytest.raises(data.DatasetDamaged, match="must record sha256"):
+        data.load("stdlib", context=8)
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("digits", {"resolution": 3}, "must divide"),
+        ("digits", {"resolution": 9}, r"at most.*got resolution=9 for \(8, 8\)"),
+        ("digits", {"resolution": 0}, "at least 1, got resolution=0"),
+        ("stdlib", {"context": 0}, "at least 1, got resolution=None and context=0"),
+        ("digits", {"context": 0}, "at least 1"),
         ("wine", {"resolution": 2}, "has inputs of shape"),
         ("digits", {"context": 8}, "has inputs of shape"),
         ("digits", {"resolution": 4, "context": 8}, "has inputs of shape"),
@@ -345,68 +283,3 @@ def test_a_lower_resolution_is_the_mean_of_blocks(root):
 def test_shapes_that_a_set_cannot_have_are_errors(root, name, shape, message):
     with pytest.raises(ValueError, match=message):
         data.load(name, **shape)
-
-
-class TinyText(tfds.core.GeneratorBasedBuilder):
-    """Stored as TFDS stores text: strings, one of them long, in one split."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    pkg_dir_path = pathlib.Path(__file__).parent
-
-    def _info(self):
-        features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
-        return tfds.core.DatasetInfo(builder=self, features=features)
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        yield 0, {"text": "".join(f"{i:03d}" for i in range(100))}
-
-
-def test_text_of_others_is_split_in_four_by_rows(root):
-    TinyText(data_dir=root, file_format="array_record").download_and_prepare()
-    splits = data.load("tiny_text", context=3)
-    assert [len(splits[split]["input"]) for split in SPLITS] == [70, 10, 10, 10]
-    rows = {bytes(x[:3]) for s in SPLITS for x in np.asarray(splits[s]["input"])}
-    assert rows == {f"{i:03d}".encode() for i in range(100)}
-    assert data.classes(splits) == 256
-
-
-def test_a_server_that_is_silent_is_named_at_once(tmp_path, monkeypatch, capsys):
-    import requests
-
-    def head(url, *, timeout, **given):
-        assert timeout <= 10
-        raise requests.ConnectTimeout
-
-    monkeypatch.setattr(requests, "head", head)
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "sets"))
-    start = time.perf_counter()
-    with pytest.raises(SystemExit) as ended:
-        prepare.main(["mnist"])
-    assert time.perf_counter() - start < 5
-    assert "does not answer (ConnectTimeout); nothing was written" in ended.value.code
-    assert "Run `python -m tasks.prepare mnist` again" in ended.value.code
-    assert not (tmp_path / "sets").exists()
-
-
-def test_every_request_of_a_download_is_bounded(monkeypatch):
-    import requests
-    from tensorflow_datasets.core.download import downloader
-
-    seen = []
-    record = lambda self, *args, **given: seen.append(given["timeout"])  # noqa: E731
-    monkeypatch.setattr(requests.Session, "request", record)
-    before = downloader.MAX_RETRIES
-    with prepare._bounded():
-        assert downloader.MAX_RETRIES == prepare.RETRIES
-        requests.Session().get("https://example.org", stream=True)
-    assert seen == [(prepare.CONNECT, prepare.READ)]
-    assert downloader.MAX_RETRIES == before
-
-
-def test_a_name_that_tfds_does_not_know_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with pytest.raises(SystemExit, match="error: TFDS knows no dataset 'mnizt'"):
-        prepare.main(["mnizt"])

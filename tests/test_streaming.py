@@ -1,4 +1,4 @@
-"""Sets larger than memory: windows of them, equal in shape, one after another."""
+"""Stored sets as arrays: which can be, at what resolution, and in windows."""
 
 import functools
 import io
@@ -20,63 +20,60 @@ from tasks.base import SPLITS
 SIZE = 4 * 4 * 3  # bytes of an image
 
 
-class ManyImages(tfds.core.GeneratorBasedBuilder):
-    """400 images with their number in two pixels; stored with a validation split."""
+class Made(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Of the features and examples that are its attributes."""
 
     VERSION = tfds.core.Version("1.0.0")
     pkg_dir_path = pathlib.Path(__file__).parent
 
     def _info(self):
-        features = {
-            "image": tfds.features.Image(shape=(4, 4, 3)),
-            "label": tfds.features.ClassLabel(num_classes=12),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features)
-        )
-
-    def _split_generators(self, dl_manager):
-        return {
-            "train": self._generate_examples(0, 400),
-            "validation": self._generate_examples(400, 430),
-        }
-
-    def _generate_examples(self, low, high):
-        for index in range(low, high):
-            pixels = np.full((4, 4, 3), index % 256, np.uint8)
-            pixels[0, 0, 0] = index // 256
-            file = io.BytesIO()
-            PIL.Image.fromarray(pixels).save(file, "png")
-            yield index, {"image": io.BytesIO(file.getvalue()), "label": index % 10}
-
-
-class ManyLines(tfds.core.GeneratorBasedBuilder):
-    """Stored as `lm1b`: lines of unequal lengths."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    pkg_dir_path = pathlib.Path(__file__).parent
-
-    def _info(self):
-        features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+        features = tfds.features.FeaturesDict(self.FEATURES)
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
-        return {
-            "train": self._generate_examples(300),
-            "test": self._generate_examples(20),
-        }
+        return {split: self._generate_examples(split) for split in self.EXAMPLES}
 
-    def _generate_examples(self, count):
-        for index in range(count):
-            yield index, {"text": f"line {index} " + index % 7 * "x"}
+    def _generate_examples(self, split):
+        yield from enumerate(self.EXAMPLES[split])
+
+
+def write(root, features, kind="Made", **examples):
+    """Writes a set of these features and examples in each split."""
+    attributes = {"FEATURES": features, "EXAMPLES": examples}
+    made = type(kind, (Made,), attributes, skip_registration=True)
+    made(data_dir=root, file_format="array_record").download_and_prepare()
+
+
+def images(low, high):
+    """Yields images of 4x4 pixels with their number in two of these."""
+    for index in range(low, high):
+        pixels = np.full((4, 4, 3), index % 256, np.uint8)
+        pixels[0, 0, 0] = index // 256
+        file = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(file, "png")
+        yield {"image": file.getvalue(), "label": index % 10}
+
+
+PIXELS = tfds.features.Tensor(shape=(2, 3, 1), dtype=np.uint8)
+LABEL = tfds.features.ClassLabel(num_classes=12)
+PNG = {"image": tfds.features.Image(shape=(4, 4, 3)), "label": LABEL}
+TEXT = {"text": tfds.features.Text()}
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
-    for builder in (ManyImages, ManyLines):
-        builder(data_dir=root, file_format="array_record").download_and_prepare()
+    train, valid = images(0, 400), images(400, 430)
+    write(root, PNG, "ManyImages", train=train, validation=valid)
+    lines = [{"text": f"line {i} " + i % 7 * "x"} for i in range(300)]
+    write(root, TEXT, "ManyLines", train=lines, test=lines[:20])
     return root
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture
@@ -182,3 +179,113 @@ def test_meta_training_refuses_what_streams(small_memory):
     }
     with pytest.raises(ValueError, match="larger than memory.*only evaluation streams"):
         run.build(config)
+
+
+def refuse(*args):
+    raise AssertionError("examples were read")
+
+
+ONE = {"image": np.zeros((2, 3, 1), np.uint8), "label": 0}
+SMALL = {"image": PIXELS, "label": LABEL}
+UNFIT = {
+    "no train": (SMALL, {"test": [ONE]}, "must have a split 'train', got test"),
+    "table": (
+        {
+            "features": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+            "label": LABEL,
+        },
+        {"train": [{"features": [0, 1], "label": 1}]},
+        "neither of labelled images nor of text; it has features, label",
+    ),
+    "sizes": (
+        {"image": tfds.features.Image(shape=(None, None, 3)), "label": LABEL},
+        {"train": [*images(0, 2)]},
+        "images of many sizes",
+    ),
+    "floats": (
+        {"image": tfds.features.Scalar(dtype=np.float32), "label": LABEL},
+        {"train": [{"image": 0.5, "label": 1}]},
+        "images of uint8",
+    ),
+    "few": (
+        SMALL,
+        {"train": [ONE] * 9, "test": [ONE]},
+        "at least 10 examples in 'train'.* inner_valid, outer_valid .*got 9",
+    ),
+}
+
+
+@pytest.mark.parametrize("features,examples,message", UNFIT.values(), ids=UNFIT)
+def test_a_whole_set_that_cannot_serve_is_no_damage(
+    root, monkeypatch, features, examples, message
+):
+    write(root, features, **examples)
+    monkeypatch.setattr(stored, "sources", refuse)  # before anything is read
+    with pytest.raises(ValueError, match=message) as error:
+        data.load("made")
+    assert error.type is ValueError
+
+
+def test_text_is_split_in_four_by_rows_and_each_must_have_one(root):
+    text = "".join(f"{i:03d}" for i in range(100))
+    write(root, TEXT, train=[{"text": text}])
+    splits = data.load("made", context=3)
+    assert [len(splits[split]["input"]) for split in SPLITS] == [70, 10, 10, 10]
+    rows = {bytes(x[:3]) for s in SPLITS for x in np.asarray(splits[s]["input"])}
+    assert rows == {f"{i:03d}".encode() for i in range(100)}
+    assert data.classes(splits) == 256
+    assert len(data.load("made", context=30)["test"]["input"]) == 1
+    with pytest.raises(ValueError, match="got context=31 and none in inner_v") as error:
+        data.load("made", context=31)
+    assert error.type is ValueError
+
+
+@pytest.mark.parametrize("count, context", [(9, 8), (10, 200)])
+def test_streamed_text_must_fill_every_split(root, monkeypatch, count, context):
+    monkeypatch.setattr(data, "IN_MEMORY", 1_000)
+    monkeypatch.setattr(stored, "WINDOW", 10_000)
+    write(root, TEXT, train=[{"text": 150 * "x"}] * count)
+    with pytest.raises(
+        ValueError, match="at least 10 examples|got context=200"
+    ) as error:
+        data.load("made", context=context)
+    assert error.type is ValueError
+
+
+def test_images_that_are_not_square_are_averaged_to_squares(root):
+    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+    example = {"image": pixels, "label": 0}
+    write(root, SMALL, train=[example] * 10)
+    found = data.load("made", resolution=2)["test"]["input"][0, :, :, 0]
+    # Of each row a, b, c: (2 a + b) / 3 and (b + 2 c) / 3.
+    np.testing.assert_array_equal(found, np.round([[1 / 3, 5 / 3], [10 / 3, 14 / 3]]))
+
+
+def test_classes_are_counted_in_all_splits_or_declared(root, monkeypatch):
+    features = {"image": PIXELS, "label": tfds.features.Scalar(dtype=np.int64)}
+    write(root, features, train=[ONE] * 20, test=[ONE, {**ONE, "label": 4}])
+    assert data.classes(data.load("made")) == 5
+    data._load.cache_clear()
+    monkeypatch.setattr(data, "IN_MEMORY", 10)
+    monkeypatch.setattr(stored, "WINDOW", 60)
+    with pytest.raises(ValueError, match="must say how many classes it has"):
+        data.load("made")
+
+
+def averaged(images, resolution):
+    """Returns means over areas, by blocks of pixels repeated until blocks fit."""
+    n, height, width, channels = images.shape
+    fine = images.repeat(resolution, 1).repeat(resolution, 2)
+    shape = (n, resolution, height, resolution, width, channels)
+    return np.round(fine.reshape(shape).mean((2, 4)))
+
+
+@pytest.mark.parametrize("resolution", [1, 3, 4, 7, 12])
+@pytest.mark.parametrize("shape", [(5, 12, 12, 1), (3, 12, 20, 3), (2, 16, 12, 2)])
+def test_a_lower_resolution_is_the_mean_over_areas(shape, resolution, monkeypatch):
+    monkeypatch.setattr(stored, "AT_ONCE", 600)
+    images = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    columns = {"input": images, "label": np.zeros(len(images))}
+    actual = stored.shaped(columns, resolution=resolution, context=None)["input"]
+    np.testing.assert_array_equal(actual, averaged(images, resolution))
+    assert actual.dtype == np.uint8
