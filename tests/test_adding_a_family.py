@@ -1,6 +1,9 @@
 """docs/families.md says how to add a family; here it is done as it says."""
 
 import re
+import shutil
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -16,18 +19,71 @@ from lopt.baselines import BASELINES
 from meta_train.loop import loop
 from tasks import suites
 
-PAGE = Path(__file__).parent.parent / "docs" / "families.md"
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "families.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.M)
+
+
+def apply(diff, root):
+    """Makes the changes of a diff, each of whose places a file must have once."""
+    for file in re.split(r"^\+\+\+ ", diff, flags=re.M)[1:]:
+        name, *hunks = re.split(r"\n@@\n", file)
+        text = (root / name).read_text()
+        for hunk in hunks:
+            lines = hunk.splitlines()
+            old, new = (
+                "".join(f"{x[1:]}\n" for x in lines if x[0] in signs)
+                for signs in (" -", " +")
+            )
+            assert text.count(old) == 1, (name, old)
+            text = text.replace(old, new)
+        (root / name).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """Returns a copy of the repository where all was done that the page says."""
+    root = tmp_path_factory.mktemp("copy") / "repository"
+    unread = (".*", "__pycache__", "runs", "shared", "docs", "build", "*.egg-info")
+    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*unread))
+    (root / "tasks" / "parity.py").write_text(blocks("python")[0])
+    for diff in blocks("diff"):
+        apply(diff, root)
+    return root
+
+
+def run(root, *words):
+    """Runs a module of Python in a folder, where it must succeed."""
+    command = [sys.executable, "-m", *words]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert not ended.returncode, ended.stdout[-2000:] + ended.stderr[-2000:]
+
+
+def test_the_family_of_the_page_passes_the_tests_of_every_family(copy):
+    words = ["-q", "-m", "not slow", "-k", "parity"]  # an error if there are none
+    run(copy, "pytest", "tests/test_families.py", *words)
+
+
+def test_the_family_of_the_page_has_its_place(copy):
+    run(copy, "pytest", "-q", "tests/test_floors.py", "-k", "place or files")
+
+
+def test_the_files_that_the_page_changes_are_linted(copy):
+    files = ["tasks/parity.py", "tests/families.py"]
+    run(copy, "ruff", "check", *files)
+    run(copy, "ruff", "format", "--check", *files)
 
 
 @pytest.fixture
 def config(monkeypatch):
     """Returns a config of the page's family, whose row is in FAMILIES for the test."""
-    file, lines = re.findall(
-        r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.M
-    )
+    file, lines = blocks("python")
     module = types.ModuleType("parity")
     exec(compile(file, "parity.py", "exec"), vars(module))
-    name, function = re.search(r"`\"(\w+)\": parity\.(\w+)`", PAGE.read_text()).groups()
+    name, function = re.search(r'"(\w+)": parity\.(\w+)', PAGE).groups()
     monkeypatch.setitem(suites.FAMILIES, name, getattr(module, function))
     c = tiny.get_config("validated")
     with c.unlocked():

@@ -5,18 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from families import SMALL, build
+from families import ARGS, SMALL, build
 
 from evaluation import curves
 from lopt import mup
 from lopt.baselines import BASELINES
 from tasks import base, suites
 
-every_family = pytest.mark.parametrize("name", suites.FAMILIES)
+every_family = pytest.mark.parametrize("name", ARGS)
 
 # Families with width, at a base from which it grows 32 times.
 GROWING = {
-    name: {"base_width": 16} for name in suites.FAMILIES if "base_width" in SMALL[name]
+    name: {"base_width": 16} for name, args in ARGS.items() if "base_width" in args
 }
 # At width 16, the MLP's readout (-.11), and on digits the attention (.14), drift more.
 GROWING["mlp"] |= {"base_width": 32}
@@ -42,6 +42,10 @@ def nudged(params, seed):
     pairs = zip(keys, leaves, strict=True)
     noise = [0.1 * jax.random.normal(k, x.shape) for k, x in pairs]
     return tree.unflatten([x + n for x, n in zip(leaves, noise, strict=True)])
+
+
+def test_every_family_is_in_the_table():
+    assert ARGS.keys() == suites.FAMILIES.keys(), "add a row to tests/families.py"
 
 
 @every_family
