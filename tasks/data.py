@@ -27,6 +27,7 @@ EMBEDDED = (
     "iris",
     "diabetes",
     "stdlib",
+    "topics",
 )
 # Offered as near matches; any TFDS set of images or text can be loaded.
 FAMILIAR = (

@@ -178,6 +178,20 @@ class Stdlib(_Embedded):
         return [np.frombuffer(f.read_bytes(), np.uint8) for f in files], []
 
 
+class Topics(_Embedded):
+    """The language reference that Python's `help` prints, a topic an example."""
+
+    SHAPE, CLASSES = (None,), 0
+    SHA256 = None
+
+    def arrays(self) -> tuple[Any, Any]:
+        """Returns the bytes of each topic; they differ from Python to Python."""
+        from pydoc_data.topics import topics
+
+        texts = [topics[name].encode() for name in sorted(topics)]
+        return [np.frombuffer(text, np.uint8) for text in texts], []
+
+
 SETS = {
     "digits": Digits,
     "patches8": Patches8,
@@ -187,6 +201,7 @@ SETS = {
     "iris": Iris,
     "diabetes": Diabetes,
     "stdlib": Stdlib,
+    "topics": Topics,
 }
 
 

@@ -257,6 +257,15 @@ def test_text_is_in_rows_that_share_one_byte_with_the_next(root):
     assert b"import " in text and text.count(b"def ") > 1000
 
 
+def test_topics_are_the_prose_that_help_prints(root):
+    from pydoc_data.topics import topics
+
+    splits = data.load("topics", context=32).values()
+    text = b"".join(np.asarray(s["input"])[:, :-1].tobytes() for s in splits)
+    assert topics["lambda"].encode() in text
+    assert len(text) == pytest.approx(sum(map(len, topics.values())), rel=0.02)
+
+
 def test_the_sha256_of_stdlib_is_that_of_this_pythons_files(root):
     files = sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py"))
     text = b"".join(file.read_bytes() for file in files)
