@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from tasks import data, layers
+from tasks import layers
 
 
 class Attention(nn.Module):
@@ -35,6 +35,7 @@ class Attention(nn.Module):
         )
         scale = (self.base_width / self.heads) ** 0.5 / (width / self.heads)
         logits = jnp.einsum("nqhd,nkhd->nhqk", query, key) * scale
+        self.sow("intermediates", "logits", logits)  # before the mask: what learns
         if self.causal:
             seen = jnp.broadcast_to(jnp.tri(t, dtype=bool), logits.shape)
             logits = jnp.where(seen, logits, -1e9)
@@ -95,12 +96,21 @@ class Block(nn.Module):
 
 
 def norm(name: str) -> nn.LayerNorm:
-    """Returns a layer norm over the last axis, of gains 1 and biases 0."""
+    """Returns a layer norm over the last axis: [..., n] -> [..., n].
+
+    Gains start at 1 and biases at 0, [n] each.
+    """
     return nn.LayerNorm(param_dtype=float, name=name)
 
 
 def embed(number: int, width: int, name: str) -> nn.Embed:
-    """Returns vectors of standard deviation 1 that stand for the first integers."""
+    """Returns a layer that looks up vectors: integers [...] -> [..., width].
+
+    Args:
+      number: how many integers have one, from 0 on; entries are N(0, 1) at first.
+      width: numbers in a vector.
+      name: of the layer.
+    """
     init = nn.initializers.normal(1.0)
     return nn.Embed(number, width, param_dtype=float, embedding_init=init, name=name)
 
@@ -131,24 +141,10 @@ def patches(images: Num[Array, "n h w c"], size: int) -> Num[Array, "n t pixels"
     return squares.reshape(n, -1, size * size * channels)
 
 
-def images(name: str, resolution: int | None) -> data.Dataset:
-    """Returns a dataset of images, at a resolution or as stored.
-
-    Raises:
-      ValueError: if it is of something else.
-    """
-    arrays = data.load(name, resolution=resolution)
-    if arrays["train"]["input"].ndim != 4:
-        raise ValueError(f"patches need images, got dataset {name!r}.")
-    return arrays
-
-
-def check(*, width: int, base_width: int, heads: int = 1, **sizes: int) -> None:
-    """Raises ValueError unless heads divide both widths and sizes are positive."""
-    for name, size in {**sizes, "heads": heads, "base_width": base_width}.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}.")
-    if width < 1 or width % heads or base_width % heads:
+def check_heads(*, heads: int, width: int, base_width: int) -> None:
+    """Raises ValueError unless heads divide both widths, all at least 1."""
+    layers.check_sizes(heads=heads, width=width, base_width=base_width)
+    if width % heads or base_width % heads:
         raise ValueError(
             f"heads must divide width and base_width, "
             f"got {heads=}, {width=} and {base_width=}."

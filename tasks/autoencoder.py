@@ -1,6 +1,5 @@
 """muP autoencoders of images and tables: by MLP, deterministic and variational."""
 
-import functools
 import math
 
 import flax.linen as nn
@@ -33,6 +32,7 @@ class Network(nn.Module):
       depth: hidden layers of the encoder, and of the decoder.
       latent: numbers that the decoder is given.
       variational: whether they are drawn, when there is a key to draw with.
+      outputs: pixels, or columns.
       moments: mean and standard deviation of an input, which standardise it.
       activations: names in `layers.ACTIVATIONS`.
       zero_readout: whether the readout starts at zero, and so does the bottleneck of a
@@ -44,6 +44,7 @@ class Network(nn.Module):
     depth: int
     latent: int
     variational: bool
+    outputs: int
     moments: tuple[float, float]
     activations: tuple[str, ...]
     zero_readout: bool
@@ -54,20 +55,23 @@ class Network(nn.Module):
     ) -> tuple[Float[Array, "n pixels"], Float[Array, "n code"]]:
         """Returns outputs, and the code: the latent, or its mean and log variance."""
         x = layers.standardised(x.reshape(len(x), -1), self.moments)
-        pixels = x.shape[-1]
         x = self._hidden(x, "encoder", activation)
         size = self.latent * (2 if self.variational else 1)
         zero = self.variational and self.zero_readout
         code = self._output(x, size, "bottleneck", zero=zero)
         latent = _drawn(self, code) if self.variational else code
         x = self._hidden(latent, "decoder", activation)
-        return self._output(x, pixels, "readout", zero=self.zero_readout), code
+        return self._output(x, self.outputs, "readout", zero=self.zero_readout), code
 
     def _hidden(self, x: jax.Array, name: str, activation: jax.Array) -> jax.Array:
-        for index in range(self.depth):
-            x = layers.Dense(self.width, name=f"{name}{index}")(x)
-            x = layers.activate(x, activation, self.activations)
-        return x
+        return layers.hidden(
+            x,
+            activation,
+            name=name,
+            width=self.width,
+            depth=self.depth,
+            activations=self.activations,
+        )
 
     def _output(self, x: jax.Array, size: int, name: str, *, zero: bool) -> jax.Array:
         return layers.Readout(
@@ -139,15 +143,18 @@ def autoencoder(
       data.DatasetNotFound: if the dataset is not on disk.
     """
     known("loss", loss, LOSSES)
-    return _family(
-        f"autoencoder-{loss}",
-        dataset=dataset,
-        resolution=resolution,
+    layers.check_sizes(depth=depth, latent=latent)
+    arrays = data.load(dataset, resolution=resolution)
+    return supervised.fitted(
+        Network,
+        arrays,
+        wanted=_wanted(arrays, loss, variational=False),
+        name=f"autoencoder-{loss}-{supervised.titled(dataset, resolution)}"
+        f"-width{width}-depth{depth}-batch{batch_size}",
         width=width,
         base_width=base_width,
         depth=depth,
         latent=latent,
-        loss=loss,
         variational=False,
         batch_size=batch_size,
         activations=activations,
@@ -178,15 +185,18 @@ def vae(
     starts at zero too then, so that latents are N(0, I). It has twice the weights.
     Digits, width 32, depth 2, latent 4: 6,728 parameters.
     """
-    return _family(
-        "vae",
-        dataset=dataset,
-        resolution=resolution,
+    layers.check_sizes(depth=depth, latent=latent)
+    arrays = data.load(dataset, resolution=resolution)
+    return supervised.fitted(
+        Network,
+        arrays,
+        wanted=_wanted(arrays, "bernoulli", variational=True),
+        name=f"vae-{supervised.titled(dataset, resolution)}"
+        f"-width{width}-depth{depth}-batch{batch_size}",
         width=width,
         base_width=base_width,
         depth=depth,
         latent=latent,
-        loss="bernoulli",
         variational=True,
         batch_size=batch_size,
         activations=activations,
@@ -195,57 +205,11 @@ def vae(
     )
 
 
-def _family(
-    kind: str,
-    *,
-    dataset,
-    resolution,
-    width,
-    base_width,
-    depth,
-    latent,
-    loss,
-    variational,
-    batch_size,
-    activations,
-    vary,
-    zero_readout,
-) -> TaskFamily:
-    """Returns a family of `Network`."""
-    if min(depth, latent, batch_size) < 1:
-        raise ValueError(
-            f"depth, latent and batch_size must be at least 1, got {depth=}, "
-            f"{latent=} and {batch_size=}."
-        )
-    arrays = data.load(dataset, resolution=resolution)
-    network = functools.partial(
-        Network,
-        base_width=base_width,
-        depth=depth,
-        latent=latent,
-        variational=variational,
-        moments=data.moments(arrays),
-        activations=layers.known_activations(activations),
-        zero_readout=zero_readout,
-    )
-    size = "" if resolution is None else f"@{resolution}"
-    return supervised.family(
-        name=f"{kind}-{dataset}{size}-width{width}-depth{depth}-batch{batch_size}",
-        network=network,
-        width=width,
-        base_width=base_width,
-        dataset=arrays,
-        objective=_objective(arrays, loss, variational),
-        batch_size=batch_size,
-        activations=len(activations),
-        vary=vary,
-    )
-
-
-def _objective(
-    dataset: data.Dataset, loss: str, variational: bool
-) -> supervised.Objective:
-    """Returns the mean loss over pixels, and divergence where the latent is drawn."""
+def _wanted(
+    dataset: data.Dataset, loss: str, *, variational: bool
+) -> tuple[supervised.Objective, int]:
+    """Returns the mean loss over pixels, with divergence where the latent is drawn, and
+    how many pixels there are."""
     inputs = np.asarray(dataset["train"]["input"], float)
     white = max(int(split["input"].max()) for split in dataset.values())
     initial = {"squared": ((inputs / white) ** 2).mean(), "bernoulli": math.log(2)}
@@ -256,6 +220,7 @@ def _objective(
         value = LOSSES[loss](outputs, x).mean(-1)
         return value + divergence(code) / x.shape[-1] if variational else value
 
-    return supervised.Objective(
+    objective = supervised.Objective(
         losses, lambda outputs, batch: {}, lambda draw: float(initial[loss]), 0
     )
+    return objective, inputs[0].size

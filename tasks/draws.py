@@ -11,6 +11,8 @@ from tasks.base import SPLITS, Batch, Data, Draw, Key, Split, known, log_uniform
 
 Vary = Mapping[str, tuple[float, float]]
 VARIABLE = ("init_scale", "label_noise", "classes", "examples", "batch_size")
+COUNTS = {"classes", "batch_size"}  # whose bounds are whole
+OF_CLASSES = {"classes", "label_noise", "batch_size"}  # that need classes as labels
 
 
 class Sampler(NamedTuple):
@@ -84,7 +86,20 @@ def sample(key: Key, *, activations: int, classes: int, vary: Vary) -> Draw:
 
 
 def batch(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> Batch:
-    """Returns a batch, drawn with replacement from what the draw leaves of a split."""
+    """Returns a batch, drawn with replacement from what the draw leaves of a split.
+
+    Args:
+      how: from `sampler`.
+      draw: from `sample`.
+      arrays: from `sampler`.
+      key: of the batch.
+      split: static.
+
+    Returns:
+      {"input": [batch_size, ...] as stored, "label": [batch_size]}; of text both are
+      [batch_size, t], where labels are the bytes that follow. Labels of a training
+      batch that do not count are -1.
+    """
     stored = arrays[split]
     if how.varied & {"classes", "examples"}:
         index = _index(how, draw, arrays, key, split)
@@ -106,8 +121,37 @@ def batch(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> Bat
 
 
 def members(draw: Draw, classes: int) -> jax.Array:
-    """Returns [classes], whether each class is among those of the draw."""
+    """Returns [classes], whether each class is among those of the draw.
+
+    Args:
+      draw: from `sample`; where it has no "member", all are.
+      classes: how many there are.
+    """
     return draw.get("member", jnp.ones(classes, bool))
+
+
+def possible(draw: Draw, logits: Any) -> Any:
+    """Returns logits [..., classes], so low of other classes than the draw's that those
+    are impossible."""
+    return jnp.where(draw["member"], logits, -1e9) if "member" in draw else logits
+
+
+def weights(
+    draw: Draw, batch: Batch, classes: int, losses: jax.Array
+) -> jax.Array | None:
+    """Returns which losses count, of their shape, or None if all do."""
+    if not {"member", "batch_size"} & draw.keys():
+        return None
+    label = batch["label"]
+    counts = (label >= 0) & members(draw, classes)[jnp.maximum(label, 0)]
+    return jnp.broadcast_to(counts, losses.shape)
+
+
+def mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Returns the mean over what counts."""
+    if weights is None:
+        return jnp.mean(values)
+    return jnp.sum(jnp.where(weights, values, 0)) / jnp.maximum(weights.sum(), 1)
 
 
 def _index(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> jax.Array:
@@ -150,6 +194,13 @@ def _labels(split: Mapping[str, Any], classes: int) -> np.ndarray:
 
 def _check(vary: Vary, classes: int, batch_size: int) -> None:
     """Raises ValueError unless every name is known and every range possible."""
+    for name in vary:
+        known("variation", name, VARIABLE)
+    if not classes and vary.keys() & OF_CLASSES:
+        raise ValueError(
+            f"{', '.join(sorted(OF_CLASSES))} need labels that are classes, "
+            f"got {vary=}."
+        )
     limits = {
         "init_scale": (0, float("inf")),
         "label_noise": (0, 1),
@@ -157,14 +208,13 @@ def _check(vary: Vary, classes: int, batch_size: int) -> None:
         "examples": (0, 1),
         "batch_size": (1, batch_size),
     }
-    for name in vary:
-        least, greatest = limits[known("variation", name, VARIABLE)]
-        low, high = vary[name]
+    for name, (low, high) in vary.items():
+        least, greatest = limits[name]
         positive = low > 0 or name == "label_noise"
         if not (positive and least <= low <= high <= greatest):
             raise ValueError(
                 f"vary[{name!r}] must be within [{least}, {greatest}], with low <= "
                 f"high, got {vary[name]}."
             )
-    if not classes and vary.keys() & {"label_noise", "batch_size"}:
-        raise ValueError("label_noise and batch_size need labels that are classes.")
+        if name in COUNTS and (low % 1 or high % 1):
+            raise ValueError(f"vary[{name!r}] must be whole, got {vary[name]}.")

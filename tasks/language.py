@@ -20,9 +20,11 @@ class Cell(NamedTuple):
     """How one step of a recurrent network is taken.
 
     Attributes:
-      gates: how many units are computed per unit of width.
-      states: arrays carried from step to step, zero at first; the first is the output.
-      step: (kernel, states, what inputs give to the gates) -> next states.
+      gates: how many units are computed per unit of width, g.
+      states: how many arrays [n, width] are carried from step to step, zero at first;
+        the first is the output.
+      step: (kernel [width, g width], states, what inputs give to the gates
+        [n, g width]) -> next states.
     """
 
     gates: int
@@ -31,7 +33,13 @@ class Cell(NamedTuple):
 
 
 def lstm(kernel: jax.Array, states: States, gates: jax.Array) -> States:
-    """Returns the next hidden and cell state (arXiv:1402.1128, no peepholes)."""
+    """Returns the next hidden and cell state (arXiv:1402.1128, no peepholes).
+
+    Args:
+      kernel: [width, 4 width], of the hidden state.
+      states: hidden and cell state, [n, width] each.
+      gates: [n, 4 width], what inputs give: to enter, to forget, new, to leave.
+    """
     hidden, cell = states
     enter, forget, new, leave = jnp.split(gates + hidden @ kernel, 4, -1)
     cell = nn.sigmoid(forget) * cell + nn.sigmoid(enter) * jnp.tanh(new)
@@ -39,7 +47,13 @@ def lstm(kernel: jax.Array, states: States, gates: jax.Array) -> States:
 
 
 def gru(kernel: jax.Array, states: States, gates: jax.Array) -> States:
-    """Returns the next hidden state (arXiv:1406.1078, reset after the product)."""
+    """Returns the next hidden state (arXiv:1406.1078, reset after the product).
+
+    Args:
+      kernel: [width, 3 width], of the hidden state.
+      states: the hidden state [n, width], alone.
+      gates: [n, 3 width], what inputs give: to reset, to keep, new.
+    """
     (hidden,) = states
     gates, carried = jnp.split(gates, [2 * hidden.shape[-1]], -1), hidden @ kernel
     carried = jnp.split(carried, [2 * hidden.shape[-1]], -1)
@@ -178,9 +192,7 @@ def recurrent(
       ValueError: for a name that is not known, or an impossible size or range.
       data.DatasetNotFound: if the dataset is not on disk.
     """
-    attention.check(
-        width=width, base_width=base_width, depth=depth, batch_size=batch_size
-    )
+    layers.check_sizes(context=context, depth=depth)
     network = functools.partial(
         RecurrentNetwork,
         base_width=base_width,
@@ -194,7 +206,7 @@ def recurrent(
         network=network,
         width=width,
         base_width=base_width,
-        dataset=_text(dataset, context),
+        dataset=data.load(dataset, context=context),
         objective=supervised.softmax(BYTES),
         batch_size=batch_size,
         activations=1,
@@ -243,8 +255,8 @@ def transformer(
       ValueError: for a name that is not known, or an impossible size or range.
       data.DatasetNotFound: if the dataset is not on disk.
     """
-    sizes = dict(depth=depth, mlp_ratio=mlp_ratio, batch_size=batch_size)
-    attention.check(width=width, base_width=base_width, heads=heads, **sizes)
+    layers.check_sizes(context=context, depth=depth, mlp_ratio=mlp_ratio)
+    attention.check_heads(heads=heads, width=width, base_width=base_width)
     network = functools.partial(
         Transformer,
         base_width=base_width,
@@ -260,16 +272,9 @@ def transformer(
         network=network,
         width=width,
         base_width=base_width,
-        dataset=_text(dataset, context),
+        dataset=data.load(dataset, context=context),
         objective=supervised.softmax(BYTES),
         batch_size=batch_size,
         activations=len(activations),
         vary=vary,
     )
-
-
-def _text(name: str, context: int) -> data.Dataset:
-    """Returns a dataset of texts, cut to examples of a context and a byte more."""
-    if context < 1:
-        raise ValueError(f"context must be at least 1, got {context}.")
-    return data.load(name, context=context)

@@ -1,6 +1,7 @@
-"""muP Flax layers: dense and readout, and the activations between them."""
+"""muP Flax layers: dense and readout, norms, and the activations between them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,16 @@ ACTIVATIONS = {
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
 }
+GROUPS = 4  # of group normalisation: few, so that groups of narrow networks hold many
+DECAY = 0.9  # of running averages: inner runs are too short for the usual 0.99
+EPSILON = 1e-5  # of a variance
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises ValueError unless every size is at least 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
 
 
 def known_activations(names: Sequence[str]) -> tuple[str, ...]:
@@ -65,7 +76,7 @@ class Dense(nn.Module):
         """Returns x W + b."""
         init = initializers.normal(x.shape[-1] ** -0.5, dtype=_default_float())
         kernel = self.param("kernel", init, (x.shape[-1], self.features))
-        return _add_bias(self, x @ kernel) if self.bias else x @ kernel
+        return add_bias(self, x @ kernel) if self.bias else x @ kernel
 
 
 class Readout(nn.Module):
@@ -100,12 +111,108 @@ class Readout(nn.Module):
         std = (self.base_fan_in if mup else fan_in) ** -0.5
         init = _zeros if self.zero else initializers.normal(std, _default_float())
         kernel = self.param("kernel", init, (fan_in, self.features))
-        return _add_bias(
+        return add_bias(
             self, (x @ kernel) * (self.base_fan_in / fan_in if mup else 1.0)
         )
 
 
-def _add_bias(layer: nn.Module, y: Float[Array, "*n features"]) -> jax.Array:
+class Norm(nn.Module):
+    """Normalisation to mean 0 and variance 1, then gains, at first 1, and biases, 0.
+
+    The mean is over images and positions ("batch", arXiv:1502.03167), or of each image
+    over positions and channels ("layer", arXiv:1607.06450), all or those of one of
+    `GROUPS` groups ("group", arXiv:1803.08494). Batch normalisation carries running
+    averages of both moments, which it normalises by in evaluation.
+
+    Attributes:
+      kind: "batch", "layer" or "group".
+    """
+
+    kind: str
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool
+    ) -> Float[Array, "n h w c"]:
+        """Returns x normalised; training moves the running averages."""
+        groups = {"batch": x.shape[-1], "layer": 1, "group": GROUPS}[self.kind]
+        axes = (0, 1, 2, 4) if self.kind == "batch" else (1, 2, 4)
+        y = x.reshape(*x.shape[:-1], groups, -1)
+        moments = [f(y, axes, keepdims=True) for f in (jnp.mean, jnp.var)]
+        if self.kind == "batch":
+            moments = _running(self, moments, train)
+        mean, variance = (jnp.broadcast_to(m, y.shape) for m in moments)
+        y = ((y - mean) * jax.lax.rsqrt(variance + EPSILON)).reshape(x.shape)
+        gain = self.param("scale", initializers.ones, (x.shape[-1],), float)
+        bias = self.param("bias", initializers.zeros, (x.shape[-1],), float)
+        return y * jnp.broadcast_to(gain, y.shape) + jnp.broadcast_to(bias, y.shape)
+
+
+def _running(norm: Norm, moments: list[jax.Array], train: bool) -> list[jax.Array]:
+    """Returns the batch's moments, which move the averages, or in evaluation those."""
+    shape = moments[0].shape
+    averages = [
+        norm.variable("state", name, start, moments[0].size, float)
+        for name, start in (("mean", jnp.zeros), ("variance", jnp.ones))
+    ]
+    if not train:
+        return [average.value.reshape(shape) for average in averages]
+    for average, moment in zip(averages, moments, strict=True):
+        moved = DECAY * average.value + (1 - DECAY) * moment.reshape(-1)
+        average.value = moved.astype(average.value.dtype)
+    return moments
+
+
+def hidden(
+    x: Float[Array, "n inputs"],
+    activation: Int[Array, ""],
+    *,
+    name: str,
+    width: int,
+    depth: int,
+    activations: Sequence[str],
+) -> Float[Array, "n units"]:
+    """Returns x after `depth` hidden layers, "name0" onwards; call it in a module."""
+    for index in range(depth):
+        x = Dense(width, name=f"{name}{index}")(x)
+        x = activate(x, activation, activations)
+    return x
+
+
+def captured(
+    module: nn.Module, variables: dict[str, Any], *inputs: Any, **options: Any
+) -> dict[str, jax.Array]:
+    """Returns what each layer of a network puts out, or sows, by its path.
+
+    Args:
+      module: the network.
+      variables: its collections, of which all but "params" may change.
+      *inputs: of the network.
+      **options: of `module.apply`.
+    """
+    _, kept = module.apply(
+        variables,
+        *inputs,
+        capture_intermediates=lambda module, _: bool(module.path),
+        mutable=["intermediates", *variables.keys() - {"params"}],
+        **options,
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(kept.get("intermediates", {}))
+    return {_path(path): leaf for path, leaf in leaves}
+
+
+def _path(path: Any) -> str:
+    """Returns "a/b" for the output of module b in a; a number follows other than the
+    first."""
+    names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+    number = [key.idx for key in path if isinstance(key, jax.tree_util.SequenceKey)]
+    more = "".join(f"#{n}" for n in number if n)
+    return "/".join(n for n in names if n != "__call__") + more
+
+
+def add_bias(
+    layer: nn.Module, y: Float[Array, "*n features"]
+) -> Float[Array, "*n features"]:
     """Returns y with the layer's bias, which starts at zero, added."""
     bias = layer.param("bias", _zeros, (layer.features,))
     return y + jnp.broadcast_to(bias, y.shape)

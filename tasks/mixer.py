@@ -116,16 +116,14 @@ def mixer(
       ValueError: for a name that is not known, or an impossible size or range.
       data.DatasetNotFound: if the dataset is not on disk.
     """
-    sizes = dict(depth=depth, mlp_ratio=mlp_ratio, batch_size=batch_size, patch=patch)
-    sizes["token_hidden"] = token_hidden
-    attention.check(width=width, base_width=base_width, **sizes)
-    arrays = attention.images(dataset, resolution)
-    size = "" if resolution is None else f"@{resolution}"
+    layers.check_sizes(
+        depth=depth, token_hidden=token_hidden, mlp_ratio=mlp_ratio, patch=patch
+    )
     return supervised.fitted(
         Network,
-        arrays,
-        name=f"mixer-{dataset}{size}-patch{patch}-width{width}-depth{depth}"
-        f"-batch{batch_size}",
+        supervised.images(dataset, resolution),
+        name=f"mixer-{supervised.titled(dataset, resolution)}-patch{patch}"
+        f"-width{width}-depth{depth}-batch{batch_size}",
         width=width,
         base_width=base_width,
         batch_size=batch_size,

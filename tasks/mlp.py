@@ -13,7 +13,7 @@ class Network(nn.Module):
     Attributes:
       width: units per hidden layer.
       base_width: the width at which muP and standard parametrization agree.
-      depth: hidden layers; 0 is linear regression.
+      depth: hidden layers; 0 is linear regression, or softmax regression of classes.
       outputs: logits, or 1 number.
       moments: mean and standard deviation of an input, which standardise it.
       activations: names in `layers.ACTIVATIONS`.
@@ -36,9 +36,14 @@ class Network(nn.Module):
     ) -> Float[Array, "n outputs"]:
         """Returns the outputs; `activation` is an index into `activations`."""
         x = layers.standardised(x.reshape(len(x), -1), self.moments)
-        for index in range(self.depth):
-            x = layers.Dense(self.width, name=f"hidden{index}")(x)
-            x = layers.activate(x, activation, self.activations)
+        x = layers.hidden(
+            x,
+            activation,
+            name="hidden",
+            width=self.width,
+            depth=self.depth,
+            activations=self.activations,
+        )
         return layers.Readout(
             features=self.outputs,
             base_fan_in=self.base_width if self.depth else x.shape[-1],
@@ -59,6 +64,7 @@ def mlp(
     vary: draws.Vary,
     parametrization: str,
     zero_readout: bool,
+    resolution: int | None = None,
 ) -> TaskFamily:
     """Returns MLPs of one shape whose activation, and what `vary` says, vary by draw.
 
@@ -68,8 +74,8 @@ def mlp(
     nothing, clipped as `base.normaliser` says.
 
     There are i w + (d - 1) w^2 + d w + (w + 1) o parameters of width w, depth d, i
-    inputs and o outputs (3,466 for digits, width 32, depth 2); a step costs about six
-    operations per parameter and example.
+    inputs and o outputs (3,466 for digits, width 32, depth 2), and (i + 1) o at depth
+    0; a step costs about six operations per parameter and example.
 
     Args:
       dataset: a name that `data.load` knows.
@@ -81,21 +87,20 @@ def mlp(
       vary: see `supervised.family`.
       parametrization: "mup", or "standard", to show how it fails.
       zero_readout: whether the readout starts at zero.
+      resolution: height and width that images are averaged to; None: as stored.
 
     Raises:
-      ValueError: for a name that is not known, or an empty range.
+      ValueError: for a name that is not known, an impossible size, or an empty range.
       data.DatasetNotFound: if the dataset is not on disk.
     """
-    if depth < 0 or batch_size < 1:
-        raise ValueError(
-            f"need depth >= 0 and batch_size >= 1, got {depth=} and {batch_size=}."
-        )
+    if depth < 0:
+        raise ValueError(f"depth must be at least 0, got {depth}.")
     known("parametrization", parametrization, layers.PARAMETRIZATIONS)
-    arrays = data.load(dataset)
     return supervised.fitted(
         Network,
-        arrays,
-        name=f"mlp-{dataset}-width{width}-depth{depth}-batch{batch_size}",
+        data.load(dataset, resolution=resolution),
+        name=f"mlp-{supervised.titled(dataset, resolution)}-width{width}-depth{depth}"
+        f"-batch{batch_size}",
         width=width,
         base_width=base_width,
         batch_size=batch_size,
@@ -108,13 +113,20 @@ def mlp(
 
 
 def softmax_regression(
-    *, dataset: str, batch_size: int, vary: draws.Vary
+    *,
+    dataset: str,
+    batch_size: int,
+    vary: draws.Vary,
+    resolution: int | None = None,
 ) -> TaskFamily:
     """Returns softmax regression, or linear regression where labels are numbers.
 
-    Losses are convex. Arguments are those of `mlp`, which it is, without hidden layers;
-    there is no width.
+    Losses are convex. There are (i + 1) o parameters of i inputs and o outputs, 650 on
+    digits; a step costs about four operations per parameter and example, as inputs need
+    no gradients. Arguments are those of `mlp`, which it is, without hidden layers; there
+    is no width.
     """
+    title = supervised.titled(dataset, resolution)
     return mlp(
         dataset=dataset,
         width=1,
@@ -125,4 +137,5 @@ def softmax_regression(
         vary=vary,
         parametrization="mup",
         zero_readout=True,
-    )._replace(name=f"softmax-regression-{dataset}-batch{batch_size}")
+        resolution=resolution,
+    )._replace(name=f"softmax-regression-{title}-batch{batch_size}")

@@ -32,7 +32,11 @@ class Objective(NamedTuple):
 
 
 def softmax(classes: int) -> Objective:
-    """Returns the cross entropy with integer labels, in nats."""
+    """Returns the cross entropy with integer labels, in nats.
+
+    Args:
+      classes: logits are [..., classes], labels and losses [...].
+    """
 
     def losses(logits: jax.Array, batch: Batch) -> jax.Array:
         labels = jnp.maximum(batch["label"], 0)
@@ -48,7 +52,12 @@ def softmax(classes: int) -> Objective:
 
 
 def squared(mean: float, std: float) -> Objective:
-    """Returns half the squared error of one output to labels, once standardised."""
+    """Returns half the squared error of one output to labels, once standardised.
+
+    Args:
+      mean: of the training labels; outputs are [n, 1], labels and losses [n].
+      std: their standard deviation.
+    """
 
     def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
         return jnp.square(outputs[..., 0] - (batch["label"] - mean) / std) / 2
@@ -59,13 +68,31 @@ def squared(mean: float, std: float) -> Objective:
 def objective(dataset: data.Dataset) -> tuple[Objective, int]:
     """Returns what a dataset asks for, and how many outputs that takes.
 
-    Labels that are floats ask for regression, others and text for classification.
+    Labels [n] that are floats ask for regression by one output [n, 1], others, and
+    text [n, t + 1], for classification by as many as there are classes.
     """
     classes = data.classes(dataset)
     if classes:
         return softmax(classes), classes
     label = np.asarray(dataset["train"]["label"])
     return squared(float(label.mean()), float(label.std())), 1
+
+
+def images(dataset: str, resolution: int | None) -> data.Dataset:
+    """Returns a dataset of images, averaged to a resolution or as stored.
+
+    Raises:
+      ValueError: if it is of something else.
+    """
+    arrays = data.load(dataset, resolution=resolution)
+    if arrays["train"]["input"].ndim != 4:
+        raise ValueError(f"need images, got {dataset=}.")
+    return arrays
+
+
+def titled(dataset: str, resolution: int | None) -> str:
+    """Returns how a family's name calls a dataset: "digits", or "digits@4"."""
+    return dataset if resolution is None else f"{dataset}@{resolution}"
 
 
 def fitted(
@@ -78,26 +105,23 @@ def fitted(
     batch_size: int,
     activations: tuple[str, ...],
     vary: draws.Vary,
+    wanted: tuple[Objective, int] | None = None,
     **sizes: Any,
 ) -> TaskFamily:
-    """Returns the family that fits a kind of network to what a dataset asks for.
+    """Returns the family that fits a kind of network to a dataset.
 
     Args:
       network: a module's class, of the attributes `width`, `base_width`, `outputs`,
         `moments`, `activations` and those of `sizes`.
-      dataset: from `data.load`.
-      name: of the family.
-      width: of the network.
-      base_width: the width at which muP and standard parametrization agree.
-      batch_size: examples per batch.
       activations: names in `layers.ACTIVATIONS`, drawn from uniformly.
-      vary: see `family`.
+      wanted: an objective, and how many outputs it takes; None: as `objective` finds.
       **sizes: what else the network takes.
+      others: see `family`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible range.
     """
-    wanted, outputs = objective(dataset)
+    wanted, outputs = wanted or objective(dataset)
     build = functools.partial(
         network,
         base_width=base_width,
@@ -133,8 +157,9 @@ def family(
 ) -> TaskFamily:
     """Returns the family that fits networks to a dataset.
 
-    Batches are {"input", "label"}, drawn on the device with replacement; examples whose
-    label is -1 do not count, nor do those of classes that are not the draw's.
+    Batches are {"input", "label"}, drawn on the device with replacement. Where classes
+    or batch_size vary, examples whose label is -1 do not count, nor do those of classes
+    that are not the draw's; else all do.
 
     Args:
       name: of the family.
@@ -154,8 +179,9 @@ def family(
         of a training batch count.
 
     Raises:
-      ValueError: for an unknown name, or an impossible range, of `vary`.
+      ValueError: for a size below 1, or an unknown name or impossible range of `vary`.
     """
+    layers.check_sizes(width=width, base_width=base_width, batch_size=batch_size)
     sampler = functools.partial(
         draws.sampler, classes=objective.classes, batch_size=batch_size, vary=vary
     )
@@ -163,8 +189,8 @@ def family(
     sample = functools.partial(
         draws.sample, activations=activations, classes=objective.classes, vary=vary
     )
-    example = dataset["train"]["input"][:1]
-    example = example[:, :-1] if "label" not in dataset["train"] else example
+    train = dataset["train"]
+    example = train["input"][:1] if "label" in train else train["input"][:1, :-1]
     net, base = (_Net(network(w), example) for w in (width, base_width))
     shapes = [
         jax.eval_shape(
@@ -232,17 +258,14 @@ class _Net:
 
     def outputs(self, draw: Draw, params: Params, batch: Batch) -> dict[str, jax.Array]:
         """Returns what each layer puts out in training, by its path."""
-        _, kept = self.module.apply(
+        return layers.captured(
+            self.module,
             {"params": params, **(self.state or {})},
             batch["input"],
             draw["activation"],
-            capture_intermediates=lambda module, _: bool(module.path),
-            mutable=["intermediates", *self.state],
             rngs={"sample": jax.random.key(0)},
             **({"train": True} if self.state else {}),
         )
-        leaves = jax.tree_util.tree_leaves_with_path(kept.get("intermediates", {}))
-        return {_path(path): leaf for path, leaf in leaves}
 
 
 def _task(net: _Net, objective: Objective, how: draws.Sampler, draw: Draw) -> Task:
@@ -260,12 +283,12 @@ def _task(net: _Net, objective: Objective, how: draws.Sampler, draw: Draw) -> Ta
         outputs, state = net.apply(
             params, draw, key, batch["input"], state, train=train
         )
-        outputs = _of_members(outputs, draw)
+        outputs = draws.possible(draw, outputs)
         losses, aux = objective.losses(outputs, batch), objective.aux(outputs, batch)
-        weights = _weights(draw, batch, objective.classes, losses)
+        weights = draws.weights(draw, batch, objective.classes, losses)
         if "hits" in aux:
-            aux["correct"] = _mean(aux.pop("hits"), weights)
-        return _mean(losses, weights), {**aux, "state": state}
+            aux["correct"] = draws.mean(aux.pop("hits"), weights)
+        return draws.mean(losses, weights), {**aux, "state": state}
 
     return Task(
         init=init,
@@ -277,37 +300,7 @@ def _task(net: _Net, objective: Objective, how: draws.Sampler, draw: Draw) -> Ta
     )
 
 
-def _of_members(logits: Any, draw: Draw) -> Any:
-    """Returns logits, by which classes that are not the draw's are impossible."""
-    return jnp.where(draw["member"], logits, -1e9) if "member" in draw else logits
-
-
-def _weights(draw: Draw, batch: Batch, classes: int, losses: jax.Array) -> Any:
-    """Returns which examples count, or None if all do."""
-    if not {"member", "batch_size"} & draw.keys():
-        return None
-    label = batch["label"]
-    counts = (label >= 0) & draws.members(draw, classes)[jnp.maximum(label, 0)]
-    return jnp.broadcast_to(counts, losses.shape)
-
-
-def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Returns the mean over what counts."""
-    if weights is None:
-        return jnp.mean(values)
-    return jnp.sum(jnp.where(weights, values, 0)) / jnp.maximum(weights.sum(), 1)
-
-
 def _is_scaled(path: Any) -> bool:
     """Returns whether a leaf is a kernel, and not the readout's."""
     *layers, leaf = (key.key for key in path)
     return leaf == "kernel" and "readout" not in layers
-
-
-def _path(path: Any) -> str:
-    """Returns "a/b" for the output of module b in a; a number follows other than the
-    first."""
-    names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-    number = [key.idx for key in path if isinstance(key, jax.tree_util.SequenceKey)]
-    more = "".join(f"#{n}" for n in number if n)
-    return "/".join(n for n in names if n != "__call__") + more

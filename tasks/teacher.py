@@ -1,7 +1,6 @@
 """muP MLPs that learn what a random MLP makes of Gaussian inputs."""
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -50,9 +49,14 @@ class Network(nn.Module):
         self, x: Float[Array, "n inputs"], activation: Int[Array, ""]
     ) -> Float[Array, "n outputs"]:
         """Returns the outputs; `activation` is an index into `activations`."""
-        for index in range(self.depth):
-            x = layers.Dense(self.width, name=f"hidden{index}")(x)
-            x = layers.activate(x, activation, self.activations)
+        x = layers.hidden(
+            x,
+            activation,
+            name="hidden",
+            width=self.width,
+            depth=self.depth,
+            activations=self.activations,
+        )
         return layers.Readout(
             features=self.outputs,
             base_fan_in=self.base_width,
@@ -108,9 +112,20 @@ def teacher_student(
       zero_readout: whether the student's readout starts at zero.
 
     Raises:
-      ValueError: for an unknown activation, no layers, no examples or an empty range.
+      ValueError: for an unknown activation, a size below 1, or an empty range.
     """
-    _check(teacher_depth, depth, batch_size, noise)
+    layers.check_sizes(
+        inputs=inputs,
+        outputs=outputs,
+        teacher_width=teacher_width,
+        teacher_depth=teacher_depth,
+        width=width,
+        base_width=base_width,
+        depth=depth,
+        batch_size=batch_size,
+    )
+    if not 0 <= noise[0] <= noise[1]:
+        raise ValueError(f"need 0 <= low <= high of noise, got {noise=}.")
     network = functools.partial(
         Network, outputs=outputs, activations=layers.known_activations(activations)
     )
@@ -136,20 +151,10 @@ def teacher_student(
         task=functools.partial(_task, teacher, student, (batch_size, inputs)),
         shapes=shapes,
         base_shapes=base_shapes,
-        outputs=functools.partial(_outputs, student),
+        outputs=lambda draw, params, batch: layers.captured(
+            student, {"params": params}, batch["input"], draw["activation"]
+        ),
     )
-
-
-def _check(
-    teacher_depth: int, depth: int, batch_size: int, noise: tuple[float, float]
-) -> None:
-    if min(teacher_depth, depth, batch_size) < 1:
-        raise ValueError(
-            f"need teacher_depth, depth and batch_size >= 1, "
-            f"got {teacher_depth=}, {depth=} and {batch_size=}."
-        )
-    if not 0 <= noise[0] <= noise[1]:
-        raise ValueError(f"need 0 <= low <= high of noise, got {noise=}.")
 
 
 def _init(network: Network, inputs: int, key: jax.Array) -> Params:
@@ -201,17 +206,3 @@ def _task(
 
     init = functools.partial(_init, student, shape[1])
     return Task(init, loss, batch, normaliser(0.5))
-
-
-def _outputs(
-    student: Network, draw: Draw, params: Params, batch: Batch
-) -> dict[str, Any]:
-    """Returns what each layer puts out."""
-    _, kept = student.apply(
-        {"params": params},
-        batch["input"],
-        draw["activation"],
-        capture_intermediates=lambda module, _: bool(module.path),
-        mutable="intermediates",
-    )
-    return {name: kept["intermediates"][name]["__call__"][0] for name in params}

@@ -200,6 +200,8 @@ def test_tables_are_reproduced_too():
         (dict(loss="square"), "Did you mean 'squared'"),
         (dict(latent=0), "at least 1"),
         (dict(depth=0), "at least 1"),
+        (dict(width=0), "width must be at least 1, got 0"),
+        (dict(vary={"classes": (2, 3)}), r"got vary=\{'classes': \(2, 3\)\}"),
         (dict(vary={"label_noise": (0.1, 0.2)}), "need labels"),
     ],
 )

@@ -13,7 +13,7 @@ import toys
 
 from evaluation import curves
 from meta_train import unroll
-from tasks import base, conv, data
+from tasks import base, conv, data, layers
 
 SHARED = dict(
     dataset="digits",
@@ -82,6 +82,16 @@ def test_convolution_equals_scipy(size, stride):
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [4, 16])
+def test_kernels_start_with_one_over_the_root_of_their_fan_in(channels):
+    module = conv.Conv(features=512, stride=1, bias=False)
+    params = module.init(KEY, jnp.zeros((1, 2, 2, channels)))["params"]
+    kernel = np.asarray(params["kernel"])
+    # Of n numbers the deviation is known to 1/sqrt(2 n), here to half a percent.
+    np.testing.assert_allclose(kernel.std(), (9 * channels) ** -0.5, rtol=0.02)
+    assert abs(kernel.mean()) < 0.02 * kernel.std()
+
+
 def test_plain_network_equals_scipy():
     family = conv.conv(**PLAIN)
     task, params, batch = start(family)
@@ -106,9 +116,9 @@ def test_residual_network_equals_scipy():
 
 
 FLAX = {
-    "batch": nn.BatchNorm(use_running_average=False, epsilon=conv.EPSILON),
-    "layer": nn.GroupNorm(num_groups=1, epsilon=conv.EPSILON),
-    "group": nn.GroupNorm(num_groups=conv.GROUPS, epsilon=conv.EPSILON),
+    "batch": nn.BatchNorm(use_running_average=False, epsilon=layers.EPSILON),
+    "layer": nn.GroupNorm(num_groups=1, epsilon=layers.EPSILON),
+    "group": nn.GroupNorm(num_groups=layers.GROUPS, epsilon=layers.EPSILON),
 }
 
 
@@ -116,7 +126,7 @@ FLAX = {
 def test_norm_equals_flax(kind):
     x = 3 + 2 * jax.random.normal(KEY, (5, 4, 4, 8))
     affine = {"scale": jnp.arange(8.0), "bias": jnp.arange(8.0, 16.0)}
-    norm, variables = conv.Norm(kind), {"params": affine}
+    norm, variables = layers.Norm(kind), {"params": affine}
     actual, _ = norm.apply(variables, x, True, mutable=["state"])
     expected, _ = FLAX[kind].apply(variables, x, mutable=["batch_stats"])
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
@@ -238,6 +248,11 @@ def test_parameter_counts_are_those_documented():
     assert size(conv.resnet(**RESIDUAL | digits)) == 9690
 
 
+def test_names_tell_norm_and_resolution_apart():
+    assert conv.conv(**PLAIN).name == "conv-digits@4-width8-depth3-batch16"
+    assert resnet("group").name == "resnet-group-digits@4-width8-depth2-batch16"
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -245,6 +260,9 @@ def test_parameter_counts_are_those_documented():
         (dict(norm="group", width=6), "needs widths that 4 divides"),
         (dict(norm="bach"), "Did you mean 'batch'"),
         (dict(stages=3), "1 <= stages <= depth"),
+        (dict(batch_size=0), "batch_size must be at least 1, got 0"),
+        (dict(width=0), "width must be at least 1, got 0"),
+        (dict(base_width=-4), "base_width must be at least 1, got -4"),
         (dict(dataset="iris", resolution=None), "need images"),
     ],
 )

@@ -116,6 +116,30 @@ def test_recurrence_equals_the_cell_of_flax(cell):
     np.testing.assert_allclose(outputs["recurrent0"], expected, atol=1e-5)
 
 
+@every_cell
+@pytest.mark.parametrize("width", [64, 256])
+def test_recurrent_kernels_start_with_one_over_the_root_of_width(cell, width):
+    gates = language.CELLS[cell].gates * width
+    module = language.Recurrence(width, cell)
+    params = module.init(jax.random.key(0), jnp.zeros((1, 1, gates)))["params"]
+    kernel = np.asarray(params["kernel"])
+    assert kernel.shape == (width, gates)
+    # Of n numbers the deviation is known to 1/sqrt(2 n), here to a percent.
+    np.testing.assert_allclose(kernel.std(), width**-0.5, rtol=0.03)
+
+
+def test_attention_logits_are_among_the_outputs_before_the_mask():
+    family, draw, _, batch, params = start("transformer")
+    seen = family.outputs(draw, params, batch)
+    query, key = (
+        np.asarray(seen[f"block0/attend/{name}"]).reshape(3, 6, 2, 4)
+        for name in ("query", "key")
+    )
+    for q, k, found in zip(query, key, seen["block0/attend/logits"], strict=True):
+        expected = [q[:, h] @ k[:, h].T * (2**0.5 / 4) for h in (0, 1)]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def norm_by_hand(layer, x):
     centred = x - x.mean(1, keepdims=True)
     scaled = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
@@ -229,6 +253,9 @@ def test_kernels_grow_in_fan_in_first(name, axes):
         ("lstm", dict(cell="lsmt"), "Did you mean 'lstm'"),
         ("lstm", dict(depth=0), "depth must be at least 1"),
         ("gru", dict(context=0), "context must be at least 1"),
+        ("gru", dict(width=0), "^width must be at least 1, got 0"),
+        ("lstm", dict(batch_size=0), "batch_size must be at least 1, got 0"),
+        ("lstm", dict(vary={"batch_size": (1, 2.5)}), r"must be whole, got \(1, 2.5"),
         ("gru", dict(dataset="tiny_shakespear"), "Near matches: tiny_shakespeare"),
         ("transformer", dict(heads=3), "heads must divide"),
         ("transformer", dict(activations=("rleu",)), "Did you mean 'relu'"),

@@ -112,6 +112,24 @@ def test_draws_cover_activations_and_scales(family):
     np.testing.assert_allclose(np.median(scale), 1.0, rtol=0.1)  # log-uniform
 
 
+# 65 * 10, and 64 * 32 + 32^2 + 2 * 32 + 33 * 10.
+@pytest.mark.parametrize(("depth", "expected"), [(0, 650), (2, 3466)])
+def test_there_are_as_many_parameters_as_documented(depth, expected):
+    sizes = dict(width=32, depth=depth, batch_size=8, activations=("relu",), vary={})
+    shapes = mlp.mlp(**NETWORK | sizes).shapes
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
+
+
+def test_a_resolution_makes_images_smaller_and_names_differ():
+    regression = dict(dataset="digits", batch_size=8, vary={})
+    for size, name in ((None, "digits"), (4, "digits@4")):
+        family = mlp.softmax_regression(**regression, resolution=size)
+        assert family.name == f"softmax-regression-{name}-batch8"
+        pixels = (size or 8) ** 2
+        assert family.shapes["readout"]["kernel"].shape == (pixels, 10)
+    assert mlp.softmax_regression(**regression).name.endswith("digits-batch8")
+
+
 def test_initial_scale_leaves_readout_and_biases(start):
     one, two = (start(draw(0, scale)) for scale in (1.0, 0.5))
     np.testing.assert_array_equal(one["readout"]["kernel"], two["readout"]["kernel"])
@@ -140,7 +158,13 @@ def test_base_shapes_differ_in_width_alone(family):
         (dict(activations=("rleu",)), "Did you mean 'relu'"),
         (dict(activations=()), "activations is empty"),
         (dict(parametrization="mupp"), "Did you mean 'mup'"),
-        (dict(depth=-1), "depth"),
+        (dict(depth=-1), "depth must be at least 0, got -1"),
+        (dict(width=-3), "width must be at least 1, got -3"),
+        (dict(base_width=0), "base_width must be at least 1, got 0"),
+        (dict(batch_size=0), "batch_size must be at least 1, got 0"),
+        (dict(vary={"classes": (2.5, 4)}), r"must be whole, got \(2.5, 4\)"),
+        (dict(vary={"classes": (1, 4)}), "must be within"),
+        (dict(dataset="diabetes", vary={"classes": (2, 3)}), "labels that are classes"),
         (dict(vary={"init_scales": (1.0, 1.0)}), "Did you mean 'init_scale'"),
         (dict(vary={"init_scale": (2.0, 1.0)}), "low <= high"),
         (dict(vary={"init_scale": (0.0, 1.0)}), "must be within"),

@@ -155,7 +155,9 @@ def test_there_are_as_many_weights_as_the_docstring_says():
     [
         (dict(activations=("rleu",)), "Did you mean 'relu'"),
         (dict(noise=(0.2, 0.1)), "low <= high"),
-        (dict(teacher_depth=0), "teacher_depth"),
+        (dict(teacher_depth=0), "teacher_depth must be at least 1, got 0"),
+        (dict(inputs=0), "inputs must be at least 1, got 0"),
+        (dict(width=-3), "^width must be at least 1, got -3"),
     ],
 )
 def test_wrong_settings_are_errors(wrong, message):
