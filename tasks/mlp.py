@@ -123,8 +123,8 @@ def softmax_regression(
 
     Losses are convex. There are (i + 1) o parameters of i inputs and o outputs, 650 on
     digits; a step costs about four operations per parameter and example, as inputs need
-    no gradients. Arguments are those of `mlp`, which it is, without hidden layers; there
-    is no width.
+    no gradients. Arguments are those of `mlp`, which it is, without hidden layers or
+    width.
     """
     title = supervised.titled(dataset, resolution)
     return mlp(
