@@ -26,16 +26,23 @@ def family(*names):
 
 
 @functools.cache
-def drawn(*names, split="train"):
+def drawn(*names, split="train", seed=3):
     """Returns a draw, and the inputs and labels of a batch of it."""
     own = family(*names)
-    draw = own.sample(jax.random.key(3))
+    draw = own.sample(jax.random.key(seed))
     batch = own.task(draw).batch(own.data, jax.random.key(1), split)
     return draw, np.asarray(batch["input"]), np.asarray(batch["label"])
 
 
 def on_device(inputs, labels):
     return {"input": jnp.asarray(inputs), "label": jnp.asarray(labels)}
+
+
+def moved(task, key):
+    """Returns parameters of which inputs and classes have logits of their own."""
+    params = jax.tree.map(lambda x: x + 0.1, task.init(key))
+    slopes = jax.random.normal(key, params["readout"]["kernel"].shape)
+    return params | {"readout": params["readout"] | {"kernel": slopes}}
 
 
 def truth(split="train"):
@@ -54,6 +61,13 @@ def test_batches_hold_only_classes_of_the_draw(split):
     assert 3 <= len(members) <= 5
     assert set(labels) == set(members)
     assert all(truth(split)[bytes(x)] == y for x, y in zip(inputs, labels, strict=True))
+
+
+def test_all_classes_are_as_likely_to_be_of_a_draw():
+    keys = jax.random.split(jax.random.key(0), 400)
+    member = np.asarray(jax.vmap(family("classes").sample)(keys)["member"])
+    assert set(member.sum(1)) == {3, 4, 5}
+    np.testing.assert_allclose(member.mean(0), 0.4, atol=4 * (0.24 / 400) ** 0.5)
 
 
 def test_all_examples_of_a_class_are_as_likely():
@@ -77,6 +91,11 @@ def test_a_share_of_each_class_is_trained_on_and_all_of_it_validated_on():
     assert len({bytes(x) for x in inputs}) > 170  # of 200
 
 
+def test_draws_are_trained_on_other_shares():
+    seen = [{bytes(x) for x in drawn("examples", seed=n)[1]} for n in range(5)]
+    assert len(set.union(*seen)) > 2 * max(map(len, seen))
+
+
 def test_false_labels_are_the_same_examples_each_time():
     _, inputs, labels = drawn("label_noise")
     false = {bytes(x): y for x, y in zip(inputs, labels, strict=True)}
@@ -91,6 +110,14 @@ def test_false_labels_are_the_same_examples_each_time():
     assert all(truth("test")[bytes(x)] == y for x, y in clean)
 
 
+def test_false_labels_are_others_in_other_draws():
+    (_, inputs, labels), (_, same, others) = (
+        drawn("label_noise", seed=n) for n in (3, 4)
+    )
+    np.testing.assert_array_equal(inputs, same)
+    assert np.mean(labels != others) > 0.3  # some half: false in one draw or the other
+
+
 def test_false_labels_stay_within_the_classes_of_the_draw():
     draw, _, labels = drawn("classes", "label_noise")
     assert set(labels) <= set(np.flatnonzero(draw["member"]))
@@ -103,7 +130,7 @@ def test_loss_counts_no_more_examples_than_the_draws_batch_has():
         4 <= size <= 16 and (labels[:size] >= 0).all() and (labels[size:] == -1).all()
     )
     task = own.task(draw)
-    params = jax.tree.map(lambda x: x + 0.1, task.init(jax.random.key(0)))
+    params = moved(task, jax.random.key(0))
     few, all_of_them = (
         base.loss(task, params, jax.random.key(0), on_device(x, y), ())[0]
         for x, y in ((inputs[:size], labels[:size]), (inputs, labels))
@@ -111,10 +138,30 @@ def test_loss_counts_no_more_examples_than_the_draws_batch_has():
     np.testing.assert_allclose(all_of_them, few, rtol=1e-5)
 
 
+@pytest.mark.parametrize("split", ["inner_valid", "outer_valid", "test"])
+def test_whole_batches_are_validated_on(split):
+    _, _, labels = drawn("batch_size", split=split)
+    assert (labels >= 0).all()
+
+
+def test_validation_on_a_whole_split_counts_the_classes_of_the_draw():
+    own, (draw, *_) = family("classes"), drawn("classes")
+    task, stored = own.task(draw), own.data["inner_valid"]
+    params = moved(task, jax.random.key(0))
+    loss, aux = base.evaluate(task, params, jax.random.key(0), stored, ())
+    members, losses = np.flatnonzero(draw["member"]), []
+    for logits, label in zip(np.asarray(aux["logits"]), stored["label"], strict=True):
+        if label in members:
+            total = np.log(np.exp(logits[members].astype(np.float64)).sum())
+            losses.append(total - logits[label])
+    assert 0 < len(losses) < len(stored["label"])
+    np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-4)
+
+
 def test_loss_without_the_other_classes_is_that_of_fewer_logits():
     own, (draw, inputs, labels) = family("classes"), drawn("classes")
     task = own.task(draw)
-    params = jax.tree.map(lambda x: x + 0.1, task.init(jax.random.key(0)))
+    params = moved(task, jax.random.key(0))
     loss, aux = base.loss(
         task, params, jax.random.key(0), on_device(inputs, labels), ()
     )
@@ -139,16 +186,15 @@ def test_draws_differ_and_share_one_program():
     own = family(*VARY)
 
     @jax.jit
-    def value(key, arrays):
-        task = own.task(own.sample(key))
+    def value(draw, arrays, key):
+        task = own.task(draw)
         batch = task.batch(arrays, key, "train")
-        params = jax.tree.map(lambda x: x + 0.1, task.init(key))
-        return base.loss(task, params, key, batch, ())[0]
+        return base.loss(task, moved(task, key), key, batch, ())[0]
 
-    values = [
-        float(value(key, own.data)) for key in jax.random.split(jax.random.key(0))
-    ]
-    assert len(set(values)) == 2 and np.isfinite(values).all()
+    key = jax.random.key(0)
+    draws = [own.sample(jax.random.key(seed)) for seed in range(3)]
+    values = [float(value(draw, own.data, key)) for draw in draws]
+    assert len(set(values)) == 3 and np.isfinite(values).all()
     assert value._cache_size() == 1
 
 
