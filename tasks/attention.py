@@ -35,6 +35,7 @@ class Attention(nn.Module):
         )
         scale = (self.base_width / self.heads) ** 0.5 / (width / self.heads)
         logits = jnp.einsum("nqhd,nkhd->nhqk", query, key) * scale
+        self.sow("intermediates", "logits", logits)  # before the mask
         if self.causal:
             seen = jnp.broadcast_to(jnp.tri(t, dtype=bool), logits.shape)
             logits = jnp.where(seen, logits, -1e9)

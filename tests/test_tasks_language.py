@@ -128,6 +128,18 @@ def test_recurrent_kernels_start_with_one_over_the_root_of_width(cell, width):
     np.testing.assert_allclose(kernel.std(), width**-0.5, rtol=0.03)
 
 
+def test_attention_logits_are_among_the_outputs_before_the_mask():
+    family, draw, _, batch, params = start("transformer")
+    seen = family.outputs(draw, params, batch)
+    query, key = (
+        np.asarray(seen[f"block0/attend/{name}"]).reshape(3, 6, 2, 4)
+        for name in ("query", "key")
+    )
+    for q, k, found in zip(query, key, seen["block0/attend/logits"], strict=True):
+        expected = [q[:, h] @ k[:, h].T * (2**0.5 / 4) for h in (0, 1)]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def norm_by_hand(layer, x):
     centred = x - x.mean(1, keepdims=True)
     scaled = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
