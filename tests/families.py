@@ -1,4 +1,4 @@
-"""Every family, as suites have it and at its smallest, shared by tests."""
+"""Every family, as suites have it, at its smallest and varied, shared by tests."""
 
 import functools
 
@@ -51,6 +51,31 @@ SMALLER = {
 SMALL = {name: {**args, **SMALLER.get(name, {})} for name, args in ARGS.items()}
 
 
+ANY = {"init_scale": (0.5, 2.0), "examples": (0.2, 1.0)}
+LABELS = {"label_noise": (0.0, 0.2), "classes": (2, 10)}
+# All that can vary: no labels of text or where they are unread, no sizes of batches
+# that are normalised.
+VARY = {
+    "autoencoder": ANY,
+    "conv": ANY | LABELS | {"batch_size": (1, 4)},
+    "mixer": ANY | LABELS | {"batch_size": (1, 4)},
+    "mlp": ANY | LABELS | {"batch_size": (1, 32)},
+    "recurrent": ANY | {"batch_size": (1, 3)},
+    "resnet": ANY | LABELS | {"classes": (2, 2)},
+    "softmax_regression": ANY | LABELS | {"classes": (2, 2), "batch_size": (1, 4)},
+    "transformer": ANY | {"batch_size": (1, 3)},
+    "vae": ANY,
+    "vit": ANY | LABELS | {"batch_size": (1, 4)},
+}
+
+
 @functools.cache
 def build(name):
     return suites.build(name, **SMALL[name])
+
+
+@functools.cache
+def varied(name):
+    """Returns the smallest family, of which everything varies that can."""
+    vary = {"vary": VARY[name]} if name in VARY else {}
+    return suites.build(name, **SMALL[name] | vary)
