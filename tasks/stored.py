@@ -222,7 +222,7 @@ def _check_features(features: Features, name: str) -> None:
     if len(named) != 1 or not (text or "label" in features):
         raise ValueError(
             f"dataset {name!r} is neither of labelled images nor of text; it has "
-            f"{', '.join(features)}."
+            f"{', '.join(sorted(features))}."
         )
     if text:
         return
