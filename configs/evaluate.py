@@ -26,6 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.family = ConfigDict({"name": "mlp"})
     c.family.args = {
         "dataset": "digits",
+        "resolution": None,  # as stored, 8x8
         "width": 32,
         "base_width": 32,
         "depth": 2,  # 64-32-32-10

@@ -56,6 +56,7 @@ class Network(nn.Module):
 def mlp(
     *,
     dataset: str,
+    resolution: int | None,
     width: int,
     base_width: int,
     depth: int,
@@ -64,7 +65,6 @@ def mlp(
     vary: draws.Vary,
     parametrization: str,
     zero_readout: bool,
-    resolution: int | None = None,
 ) -> TaskFamily:
     """Returns MLPs of one shape whose activation, and what `vary` says, vary by draw.
 
@@ -79,6 +79,7 @@ def mlp(
 
     Args:
       dataset: a name that `data.load` knows.
+      resolution: height and width that images are averaged to; None: as stored.
       width: units per hidden layer.
       base_width: the width at which muP and standard parametrization agree.
       depth: hidden layers; digits with depth 2 and width 32 are 64-32-32-10.
@@ -87,7 +88,6 @@ def mlp(
       vary: see `supervised.family`.
       parametrization: "mup", or "standard", to show how it fails.
       zero_readout: whether the readout starts at zero.
-      resolution: height and width that images are averaged to; None: as stored.
 
     Raises:
       ValueError: for a name that is not known, an impossible size, or an empty range.
@@ -115,9 +115,9 @@ def mlp(
 def softmax_regression(
     *,
     dataset: str,
+    resolution: int | None,
     batch_size: int,
     vary: draws.Vary,
-    resolution: int | None = None,
 ) -> TaskFamily:
     """Returns softmax regression, or linear regression where labels are numbers.
 
@@ -129,6 +129,7 @@ def softmax_regression(
     title = supervised.titled(dataset, resolution)
     return mlp(
         dataset=dataset,
+        resolution=resolution,
         width=1,
         base_width=1,
         depth=0,
@@ -137,5 +138,4 @@ def softmax_regression(
         vary=vary,
         parametrization="mup",
         zero_readout=True,
-        resolution=resolution,
     )._replace(name=f"softmax-regression-{title}-batch{batch_size}")

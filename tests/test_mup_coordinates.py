@@ -19,7 +19,12 @@ FEWER = WIDTHS[::2]  # they reach as far, in half the time
 STEPS = 10
 SEEDS = 5
 NETWORK = dict(
-    dataset="digits", base_width=32, depth=2, activations=("relu",), zero_readout=True
+    dataset="digits",
+    resolution=None,
+    base_width=32,
+    depth=2,
+    activations=("relu",),
+    zero_readout=True,
 )
 LAYERS = ["hidden0", "hidden1", "readout"]
 RULE = dict(

@@ -144,7 +144,11 @@ def test_a_set_that_fits_is_read_whole(small_memory, monkeypatch):
 @functools.cache
 def softmax_regression(vary=()):
     return suites.build(
-        "softmax_regression", dataset="many_images", batch_size=20, vary=dict(vary)
+        "softmax_regression",
+        dataset="many_images",
+        resolution=None,
+        batch_size=20,
+        vary=dict(vary),
     )
 
 
@@ -175,7 +179,12 @@ def test_meta_training_refuses_what_streams(small_memory):
     config = demo.get_config("quick")
     config.family = {
         "name": "softmax_regression",
-        "args": {"dataset": "many_images", "batch_size": 20, "vary": {}},
+        "args": {
+            "dataset": "many_images",
+            "resolution": None,
+            "batch_size": 20,
+            "vary": {},
+        },
     }
     with pytest.raises(ValueError, match="larger than memory.*only evaluation streams"):
         run.build(config)

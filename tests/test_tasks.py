@@ -10,6 +10,7 @@ from tasks.base import SPLITS, fixed, log_uniform, normaliser
 
 MLP = dict(
     dataset="digits",
+    resolution=None,
     width=16,
     base_width=8,
     depth=2,

@@ -9,6 +9,7 @@ from tasks import data, mlp, suites
 
 NETWORK = dict(
     dataset="digits",
+    resolution=None,
     width=48,
     base_width=16,
     depth=3,
@@ -127,7 +128,9 @@ def test_a_resolution_makes_images_smaller_and_names_differ():
         assert family.name == f"softmax-regression-{name}-batch8"
         pixels = (size or 8) ** 2
         assert family.shapes["readout"]["kernel"].shape == (pixels, 10)
-    assert mlp.softmax_regression(**regression).name.endswith("digits-batch8")
+    assert mlp.softmax_regression(**regression, resolution=None).name.endswith(
+        "digits-batch8"
+    )
 
 
 def test_initial_scale_leaves_readout_and_biases(start):
