@@ -1,8 +1,8 @@
 """Runs every task of suites with tuned Adam: `python benchmarks/suites.py [SUITE...]`.
 
-Adam's rate is tuned on one seed, under a cosine schedule and muP, and run on others.
-Final losses and seconds go into `tests/data/suites.json`, where tests compare later
-code with them, and into `docs/suites.md`.
+Adam's rate is tuned on two seeds, under a cosine schedule and muP, and run on others.
+Losses, seconds and the hashes of texts go into `tests/data/suites.json`, where tests
+compare later code with them, and into `docs/suites.md`.
 """
 
 import json
@@ -11,42 +11,67 @@ import sys
 import time
 from typing import Any
 
+import jax
 import numpy as np
+import optax
 
 from evaluation import curves, tuning
 from lopt import mup
 from lopt.baselines import BASELINES
-from tasks import suites
-from tasks.base import TaskFamily
+from tasks import data, suites
+from tasks.base import TaskFamily, gradient
 
 ROOT = pathlib.Path(__file__).parent.parent
 RECORD = ROOT / "tests" / "data" / "suites.json"
 PAGE = ROOT / "docs" / "suites.md"
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 SPACE = {"learning_rate": RATES, "schedule": ("cosine",)}
-TUNING, REPORTING = (0,), (1_000, 1_001, 1_002, 1_003, 1_004)
+TUNING, REPORTING = (0, 1), (1_000, 1_001, 1_002, 1_003, 1_004)
 EVERY = 50  # updates between looks at the validation loss
+TEXTS = ("stdlib", "topics")  # they differ from Python to Python
 
 
-def judged(family: TaskFamily, num_steps: int) -> dict[str, Any]:
-    """Returns Adam's best rate, its losses on the reporting seeds, and seconds."""
+def beginning(family: TaskFamily) -> dict[str, float]:
+    """Returns the loss and the gradient's norm at the start of one run."""
+
+    @jax.jit
+    def start(key: jax.Array, arrays: Any) -> tuple[jax.Array, jax.Array]:
+        task = family.task(family.sample(key))
+        batch = task.batch(arrays, key, "train")
+        loss, _, grad = gradient(task, task.init(key), key, batch, task.state)
+        return loss, optax.tree.norm(grad)
+
+    loss, norm = start(jax.random.key(0), family.data)
+    return {"loss": float(loss), "grad_norm": float(norm)}
+
+
+def runner(family: TaskFamily) -> curves.Runner:
+    """Returns Adam under muP on a family."""
     info = mup.infer(family.shapes, family.base_shapes)
 
     def adam(**args: Any) -> Any:
         return BASELINES["muadam"].build(info=info, **args)
 
-    runner = curves.runner(curves.track(family, valid_every=EVERY), adam)
-    choice = tuning.tune(runner, SPACE, num_steps=num_steps, seeds=TUNING)["final"]
+    return curves.runner(curves.track(family, valid_every=EVERY), adam)
+
+
+def tuned(adam: curves.Runner, num_steps: int) -> float:
+    """Returns the rate with the lowest final loss on the tuning seeds."""
+    choices = tuning.tune(adam, SPACE, num_steps=num_steps, seeds=TUNING)
+    return choices["final"].hyperparameters["learning_rate"]
+
+
+def reached(adam: curves.Runner, num_steps: int, rate: float) -> dict[str, float]:
+    """Returns Adam's losses on the reporting seeds, and seconds of all of them."""
     began = time.perf_counter()
     found = curves.run(
-        runner,
+        adam,
         num_steps=num_steps,
         seeds=REPORTING,
-        hyperparameters=[choice.hyperparameters],
+        hyperparameters=[{"learning_rate": rate, "schedule": "cosine"}],
     )
     final = tuning.METRICS["final"](found)[0]
     return {
-        "learning_rate": choice.hyperparameters["learning_rate"],
         "first": float(found.train[0, :, 0].mean()),
         "final": float(final.mean()),
         "spread": float(np.ptp(final)),
@@ -55,21 +80,29 @@ def judged(family: TaskFamily, num_steps: int) -> dict[str, Any]:
     }
 
 
+def judged(family: TaskFamily, num_steps: int) -> dict[str, Any]:
+    """Returns how a task starts, Adam's best rate, and what it reaches."""
+    adam = runner(family)
+    rate = tuned(adam, num_steps)
+    found = {"start": beginning(family), "learning_rate": rate}
+    return found | reached(adam, num_steps, rate)
+
+
 def page(record: dict[str, dict[str, Any]]) -> str:
     """Returns the record as Markdown."""
     lines = [
         "# Suites",
         "",
-        "Adam under muP and a cosine schedule, its rate tuned on another seed: means",
-        "over five seeds of the first, final (last 10 updates) and validation loss,",
-        "and the seconds of all five, compiling included, on two CPU cores. Made by",
+        "Adam under muP and a cosine schedule, its rate tuned on two seeds. Means over",
+        "five others of the first, final (last 10 updates) and validation loss, and",
+        "the seconds of all five, compiling included, on two CPU cores. Made by",
         "`python benchmarks/suites.py`; `python -m tasks` prints sizes.",
     ]
-    for name, tasks in record.items():
+    for name in suites.SUITES:
         head = "| task | steps | rate | first | final | validation | seconds |"
         lines += ["", f"## {name}", "", head, "|---|---|---|---|---|---|---|"]
-        for task, x in tasks.items():
-            steps = suites.SUITES[name][task].num_steps
+        for task, one in suites.SUITES[name].items():
+            x, steps = record[name][task], one.num_steps
             lines.append(
                 f"| {task} | {steps:,} | {x['learning_rate']:g} | {x['first']:.3g} | "
                 f"{x['final']:.3g} | {x['valid']:.3g} | {x['seconds']:.0f} |"
@@ -80,6 +113,7 @@ def page(record: dict[str, dict[str, Any]]) -> str:
 def main(wanted: list[str]) -> None:
     """Runs suites, all by default, and records each task once it has ended."""
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    record["texts"] = {name: data.digest(name) for name in TEXTS}
     for name in wanted or suites.SUITES:
         for task, one in suites.SUITES[name].items():
             found = judged(suites.family(one), one.num_steps)

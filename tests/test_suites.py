@@ -1,37 +1,45 @@
 """Suites are frozen, whole, and their tasks still train as well as they did."""
 
+import functools
 import hashlib
 import json
-import sys
+import runpy
 from pathlib import Path
 
-import jax
 import pytest
 from rich.console import Console
 
 from tasks import __main__ as command
-from tasks import suites
+from tasks import data, suites
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "benchmarks"))
+BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "suites.py"))
 RECORD = json.loads((ROOT / "tests" / "data" / "suites.json").read_text())
 TASKS = [(suite, task) for suite, tasks in suites.SUITES.items() for task in tasks]
 
 # A suite that changes needs a new name: results of different versions do not compare.
 DIGESTS = {
-    "train-v1": "9d4897c3d616",
-    "in-dist-v1": "c0f1b1bdb499",
-    "wider-v1": "264407c93aad",
-    "deeper-v1": "780b603a67f1",
-    "longer-v1": "929d8956d237",
-    "transfer-v1": "cde5df5edc59",
+    "train-v1": "86fdf4c00876",
+    "in-dist-v1": "6b3ba416e851",
+    "wider-v1": "863776d6990a",
+    "deeper-v1": "06623ac7391a",
+    "longer-v1": "01d634e780de",
+    "transfer-v1": "5e313648524e",
 }
 
 
+@functools.cache
+def family(suite, task):
+    return suites.family(suites.SUITES[suite][task])
+
+
 def digest(suite):
-    """Returns a hash of all that a suite says."""
-    entries = {task: one._asdict() for task, one in suites.SUITES[suite].items()}
-    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:12]
+    """Returns a hash of what a suite says, in order, and of the families it gives."""
+    said = [
+        (task, one._asdict(), family(suite, task).name, str(family(suite, task).shapes))
+        for task, one in suites.SUITES[suite].items()
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
 
 @pytest.mark.parametrize("suite", suites.SUITES)
@@ -39,35 +47,71 @@ def test_suites_are_what_they_were_when_frozen(suite):
     assert digest(suite) == DIGESTS[suite], f"{suite} changed: give it a new name"
 
 
+def reads_changed_text(suite, task):
+    """Returns whether a task is of a text that is not the recorded one."""
+    name = suites.SUITES[suite][task].args.get("dataset")
+    texts = RECORD["texts"]
+    return name in texts and data.digest(name) != texts[name]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("suite", "task"), TASKS)
-def test_every_task_builds_and_was_trained(suite, task):
-    family = suites.family(suites.SUITES[suite][task])
-    assert jax.tree.leaves(family.shapes)
-    found = RECORD[suite][task]
-    assert found["final"] < found["first"]
+def test_every_task_starts_as_recorded(suite, task):
+    if reads_changed_text(suite, task):
+        pytest.skip("this Python's text is another")
+    found = BENCHMARK["beginning"](family(suite, task))
+    assert found == pytest.approx(RECORD[suite][task]["start"], rel=1e-3)
 
 
 def test_nothing_of_transfer_is_meta_trained_on():
-    seen = [*suites.SUITES["train-v1"].values(), *suites.SUITES["in-dist-v1"].values()]
-    networks = {(e.family, e.args.get("cell")) for e in seen}
-    sets = {e.args.get("dataset") for e in seen}
+    def nature(one):
+        return one.family, one.args.get("cell")
+
+    seen = suites.SUITES["train-v1"].values()
+    sets = {one.args["dataset"] for one in seen if "dataset" in one.args}
     for one in suites.SUITES["transfer-v1"].values():
-        new_network = (one.family, one.args.get("cell")) not in networks
-        assert new_network or one.args["dataset"] not in sets
+        assert nature(one) not in {nature(other) for other in seen}
+        assert one.args.get("dataset") not in sets
+
+
+def test_in_dist_has_the_kinds_and_sets_of_train():
+    def natures(suite):
+        return {
+            (e.family, e.args.get("dataset")) for e in suites.SUITES[suite].values()
+        }
+
+    assert natures("in-dist-v1") == natures("train-v1")
+
+
+def test_augmentations_are_part_of_a_task():
+    names = {task: family("train-v1", task).name for task in suites.SUITES["train-v1"]}
+    assert [task for task in names if "reparametrised" in names[task]] == ["mlp"]
 
 
 @pytest.mark.parametrize(
-    ("suite", "family", "axis", "factors"),
+    ("suite", "base", "axis", "factors"),
     [
-        ("wider-v1", "mlp", "width", [2, 8, 32, 64]),
-        ("deeper-v1", "mlp", "depth", [2, 4, 8, 16]),
+        ("wider-v1", "mlp-digits", "width", [2, 8, 32, 64]),
+        ("wider-v1", "conv-digits", "width", [2, 8]),
+        ("wider-v1", "transformer-stdlib", "width", [2, 8]),
+        ("deeper-v1", "mlp-digits", "depth", [2, 4, 8, 16]),
+        ("deeper-v1", "transformer-stdlib", "depth", [2, 8]),
+        ("deeper-v1", "recurrent-stdlib", "depth", [2]),
     ],
 )
-def test_suites_grow_one_axis_from_the_trained_size(suite, family, axis, factors):
-    base = suites.DIGITS_MLP
-    grown = [e.args for e in suites.SUITES[suite].values() if e.family == family]
-    assert [args[axis] / base[axis] for args in grown] == factors
-    assert all({**args, axis: base[axis]} == base for args in grown)
+def test_suites_grow_one_axis_from_the_trained_size(suite, base, axis, factors):
+    base = suites.SUITES["in-dist-v1"][base]
+    grown = [e for e in suites.SUITES[suite].values() if e.family == base.family]
+    assert [one.args[axis] / base.args[axis] for one in grown] == factors
+    assert all({**one.args, axis: base.args[axis]} == base.args for one in grown)
+    assert {one.num_steps for one in grown} == {base.num_steps}
+
+
+def test_longer_runs_are_5_and_25_times_those_trained_on():
+    trained = {e.family: e for e in suites.SUITES["in-dist-v1"].values()}
+    for one in suites.SUITES["longer-v1"].values():
+        base = trained[one.family]
+        assert one.num_steps / base.num_steps in (5, 25) and one.args == base.args
 
 
 def test_the_command_prints_a_suite(monkeypatch, capsys):
@@ -85,12 +129,20 @@ def test_an_unknown_suite_lists_the_known(capsys):
     assert "known: train-v1, in-dist-v1" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["mlp-digits", "conv-digits", "transformer-stdlib"])
-def test_tuned_adam_reaches_the_recorded_loss(task):
-    import suites as benchmark
+def unless_quick(suite, task):
+    """Returns a case, slow unless it takes seconds."""
+    quick = suite == "in-dist-v1" or task == "rosenbrock"
+    return pytest.param(suite, task, marks=[] if quick else pytest.mark.slow)
 
-    one, then = suites.SUITES["in-dist-v1"][task], RECORD["in-dist-v1"][task]
-    now = benchmark.judged(suites.family(one), one.num_steps)
-    assert now["learning_rate"] == then["learning_rate"]
-    assert abs(now["final"] - then["final"]) < 0.2 * then["final"]
+
+@pytest.mark.parametrize(("suite", "task"), [unless_quick(*case) for case in TASKS])
+def test_tuned_adam_reaches_the_recorded_loss(suite, task):
+    if reads_changed_text(suite, task):
+        pytest.skip("this Python's text is another")
+    one, then = suites.SUITES[suite][task], RECORD[suite][task]
+    adam = BENCHMARK["runner"](family(suite, task))
+    now = BENCHMARK["reached"](adam, one.num_steps, then["learning_rate"])
+    assert now["first"] == pytest.approx(then["first"], rel=0.05)
+    # Rounding, which differs from machine to machine, grows over the run.
+    assert abs(now["final"] - then["final"]) < 0.1 * then["final"] + then["spread"]
+    assert now["final"] < 0.95 * now["first"]
