@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from tasks import data, draws, layers, supervised
+from tasks import data, draws, layers, objectives, supervised
 from tasks.base import Batch, TaskFamily, known
 
 LOSSES = {
@@ -207,7 +207,7 @@ def vae(
 
 def _wanted(
     dataset: data.Dataset, loss: str, *, variational: bool
-) -> tuple[supervised.Objective, int]:
+) -> tuple[objectives.Objective, int]:
     """Returns the mean loss over pixels, with divergence where the latent is drawn, and
     how many pixels there are."""
     inputs = np.asarray(dataset["train"]["input"], float)
@@ -220,7 +220,7 @@ def _wanted(
         value = LOSSES[loss](outputs, x).mean(-1)
         return value + divergence(code) / x.shape[-1] if variational else value
 
-    objective = supervised.Objective(
+    objective = objectives.Objective(
         losses, lambda outputs, batch: {}, lambda draw: float(initial[loss]), 0
     )
     return objective, inputs[0].size

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from tasks import attention, data, draws, layers, supervised
+from tasks import attention, data, draws, layers, objectives, supervised
 from tasks.base import TaskFamily, known
 
 BYTES = 256
@@ -207,7 +207,7 @@ def recurrent(
         width=width,
         base_width=base_width,
         dataset=data.load(dataset, context=context),
-        objective=supervised.softmax(BYTES),
+        objective=objectives.softmax(BYTES),
         batch_size=batch_size,
         activations=1,
         vary=vary,
@@ -273,7 +273,7 @@ def transformer(
         width=width,
         base_width=base_width,
         dataset=data.load(dataset, context=context),
-        objective=supervised.softmax(BYTES),
+        objective=objectives.softmax(BYTES),
         batch_size=batch_size,
         activations=len(activations),
         vary=vary,

@@ -1,81 +1,15 @@
 """Families that fit a network to a dataset."""
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
-from tasks import data, draws, layers
+from tasks import data, draws, layers, objectives
 from tasks.base import Batch, Draw, Params, State, Task, TaskFamily, normaliser
-
-
-class Objective(NamedTuple):
-    """What a network's outputs are fit to.
-
-    Attributes:
-      losses: (outputs, batch) -> losses, of the shape of labels.
-      aux: (outputs, batch) -> {"logits": ..., "hits": ...}, both or neither.
-      initial: (draw) -> the loss of a network that knows nothing.
-      classes: of the labels; 0 where they are numbers.
-    """
-
-    losses: Callable[[Any, Batch], jax.Array]
-    aux: Callable[[Any, Batch], dict[str, jax.Array]]
-    initial: Callable[[Draw], Any]
-    classes: int
-
-
-def softmax(classes: int) -> Objective:
-    """Returns the cross entropy with integer labels, in nats.
-
-    Args:
-      classes: logits are [..., classes], labels and losses [...].
-    """
-
-    def losses(logits: jax.Array, batch: Batch) -> jax.Array:
-        labels = jnp.maximum(batch["label"], 0)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-    def aux(logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        return {"logits": logits, "hits": logits.argmax(-1) == batch["label"]}
-
-    def initial(draw: Draw) -> Any:
-        return jnp.log(draw["member"].sum()) if "member" in draw else math.log(classes)
-
-    return Objective(losses, aux, initial, classes)
-
-
-def squared(mean: float, std: float) -> Objective:
-    """Returns half the squared error of one output to labels, once standardised.
-
-    Args:
-      mean: of the training labels; outputs are [n, 1], labels and losses [n].
-      std: their standard deviation.
-    """
-
-    def losses(outputs: jax.Array, batch: Batch) -> jax.Array:
-        return jnp.square(outputs[..., 0] - (batch["label"] - mean) / std) / 2
-
-    return Objective(losses, lambda outputs, batch: {}, lambda draw: 0.5, 0)
-
-
-def objective(dataset: data.Dataset) -> tuple[Objective, int]:
-    """Returns what a dataset asks for, and how many outputs that takes.
-
-    Labels [n] that are floats ask for regression by one output [n, 1], others, and
-    text [n, t + 1], for classification by as many as there are classes.
-    """
-    classes = data.classes(dataset)
-    if classes:
-        return softmax(classes), classes
-    label = np.asarray(dataset["train"]["label"])
-    return squared(float(label.mean()), float(label.std())), 1
 
 
 def images(dataset: str, resolution: int | None) -> data.Dataset:
@@ -105,7 +39,7 @@ def fitted(
     batch_size: int,
     activations: tuple[str, ...],
     vary: draws.Vary,
-    wanted: tuple[Objective, int] | None = None,
+    wanted: tuple[objectives.Objective, int] | None = None,
     **sizes: Any,
 ) -> TaskFamily:
     """Returns the family that fits a kind of network to a dataset.
@@ -114,14 +48,14 @@ def fitted(
       network: a module's class, of the attributes `width`, `base_width`, `outputs`,
         `moments`, `activations` and those of `sizes`.
       activations: names in `layers.ACTIVATIONS`, drawn from uniformly.
-      wanted: an objective, and how many outputs it takes; None: as `objective` finds.
+      wanted: an objective, and how many outputs it takes; None: `objectives.of`.
       **sizes: what else the network takes.
       others: see `family`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible range.
     """
-    wanted, outputs = wanted or objective(dataset)
+    wanted, outputs = wanted or objectives.of(dataset)
     build = functools.partial(
         network,
         base_width=base_width,
@@ -150,7 +84,7 @@ def family(
     width: int,
     base_width: int,
     dataset: data.Dataset,
-    objective: Objective,
+    objective: objectives.Objective,
     batch_size: int,
     activations: int,
     vary: draws.Vary,
@@ -268,7 +202,9 @@ class _Net:
         )
 
 
-def _task(net: _Net, objective: Objective, how: draws.Sampler, draw: Draw) -> Task:
+def _task(
+    net: _Net, objective: objectives.Objective, how: draws.Sampler, draw: Draw
+) -> Task:
     """Returns the task of a draw."""
 
     def init(key: jax.Array) -> Params:

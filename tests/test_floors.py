@@ -20,7 +20,8 @@ FLOORS = {
 FILES = {
     "lopt": "types history features network heads schedules rules mup baselines "
     "artifact catalogue __init__",
-    "tasks": "base embedded stored data prepare draws layers attention supervised "
+    "tasks": "base embedded stored data prepare draws layers attention "
+    "objectives supervised "
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] "
     "gradients augment suites costs __init__ __main__",
     "evaluation": "settings validation curves tuning scores entrants protocol summary "
