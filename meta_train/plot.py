@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from meta_train import logging
 
@@ -38,7 +39,12 @@ def figure(title: str, found: dict[str, np.ndarray]) -> Figure:
     canvas = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
     axes = canvas.subplots(lines, columns, squeeze=False).ravel()
     for axis, (name, (steps, losses)) in zip(axes, found.items(), strict=False):
-        axis.plot(steps, losses, color="#d55e00")
+        axis.plot(steps, losses, color="#d55e00", marker="." if len(steps) < 50 else "")
+        if losses.min() > 0:  # else they are logarithms
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.minorticks_off()
         axis.set_title(name, fontsize=10)
         axis.grid(True, color="#dddddd")
         axis.set_xlabel("meta-step")
