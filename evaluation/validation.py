@@ -31,7 +31,7 @@ def validate(
     def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         data_key, loss_key = jax.random.split(key)
         batch = task.batch(data, data_key, SPLIT)
-        return _score(task, params, loss_key, batch, state)
+        return _score(task, params, loss_key, batch, state)[:2]
 
     return jax.tree.map(jnp.mean, jax.vmap(drawn)(keys))
 
@@ -40,28 +40,30 @@ def _whole(
     task: Task, params: Params, key: jax.Array, split: Any, state: State
 ) -> tuple[jax.Array, jax.Array]:
     """Returns means over all of a split, taken in chunks where it is long."""
-    total = len(jax.tree.leaves(split)[0])
-    count = total // CHUNK
-    if count == 0:
-        return _score(task, params, key, split, state)
+    count = len(jax.tree.leaves(split)[0]) // CHUNK
+    rest = jax.tree.map(lambda x: x[count * CHUNK :], split)
     chunks = jax.tree.map(
         lambda x: x[: count * CHUNK].reshape(count, CHUNK, *x.shape[1:]), split
     )
-    means = jax.lax.map(lambda x: _score(task, params, key, x, state), chunks)
-    rest = jax.tree.map(lambda x: x[count * CHUNK :], split)
-    shares = [CHUNK / total] * count
-    if total % CHUNK:
+    means = []
+    if count:
+        means.append(jax.lax.map(lambda x: _score(task, params, key, x, state), chunks))
+    if len(jax.tree.leaves(rest)[0]):
         own = _score(task, params, key, rest, state)
-        means = jax.tree.map(lambda x, y: jnp.append(x, y), means, own)
-        shares.append(total % CHUNK / total)
-    return jax.tree.map(lambda x: jnp.dot(x, jnp.array(shares, x.dtype)), means)
+        means.append(jax.tree.map(jnp.atleast_1d, own))
+    loss, correct, counts = jax.tree.map(lambda *x: jnp.concatenate(x), *means)
+    counts = counts / jnp.maximum(counts.sum(), 1)
+    return jnp.dot(loss, counts), jnp.dot(correct, counts)
 
 
 def _score(
     task: Task, params: Params, key: jax.Array, batch: Any, state: State
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns loss, accuracy, and of how many examples they are means."""
     value, aux = base.evaluate(task, params, key, batch, state)
-    return value, aux.get("correct", jnp.full_like(value, jnp.nan))
+    count = aux.get("count", len(jax.tree.leaves(batch)[0]))
+    correct = aux.get("correct", jnp.full_like(value, jnp.nan))
+    return value, correct, jnp.asarray(count, value.dtype)
 
 
 def _is_batch_like(split: Any, batch: Any) -> bool:

@@ -20,7 +20,7 @@ class MetaState(NamedTuple):
       theta: meta-parameters.
       average: exponential average of theta.
       outer: state of the outer optimizer.
-      estimator: state of the estimator; workers are the leading axis of every leaf.
+      estimator: state of the estimator, as its `sharding` says over the devices.
     """
 
     step: jax.Array
@@ -65,7 +65,8 @@ def build(
     """
     replicated = NamedSharding(mesh, PartitionSpec())
     sharding = MetaState(
-        *[replicated] * 4, NamedSharding(mesh, PartitionSpec("worker"))
+        *[replicated] * 4,
+        estimator=jax.tree.map(lambda x: NamedSharding(mesh, x), estimator.sharding),
     )
 
     def first_state(data: Any) -> MetaState:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,7 +188,12 @@ def _validate(progress: Progress, tools: Tools) -> None:
     tools.validation.add(progress.step, scores)
     tools.validation.write()
     tools.bar.say(f"meta-step {progress.step}: meta-validation {score:.4f}")
-    if progress.best_score is None or score < progress.best_score:
+    bad = [name for name, x in scores.items() if not jnp.isfinite(x)]
+    if bad:
+        tools.bar.say(f"meta-step {progress.step}: diverged on {', '.join(bad)}")
+    # Where none is finite yet, the last is the best there is.
+    best = progress.best_score
+    if best is None or score < best or not math.isfinite(best):
         progress.best = jax.tree.map(jnp.copy, progress.meta.average)
         progress.best_step, progress.best_score = progress.step, score
 
@@ -199,7 +205,7 @@ def _save(progress: Progress, tools: Tools) -> None:
         progress.best_step = progress.step
     notes = {
         name: getattr(progress, name)
-        for name in ("best_step", "best_score", "step", "seconds", "origin")
+        for name in ("best_step", "best_score", "step", "seconds", "barren", "origin")
     }
     notes["config"] = tools.run.config
     state = {"meta": progress.meta, "best": progress.best}

@@ -22,8 +22,8 @@ def curves(workdir: Path) -> tuple[str, dict[str, np.ndarray]]:
     """
     rows = logging.read(workdir / logging.VALIDATION)
     if rows:
-        names = [name for name in rows[0] if name != "step"]
-        return "meta-validation", {name: _points(rows, name) for name in names}
+        each = {name: _points(rows, name) for name in rows[0] if name != "step"}
+        return "meta-validation", {name: x for name, x in each.items() if x.size}
     rows = logging.read(workdir / logging.METRICS)
     names = [name for row in rows for name in row if name.split("/")[0] == "loss"]
     each = {
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (workdir / logging.METRICS).exists():
         sys.exit(f"error: {workdir} is not the work directory of a run.")
     title, found = curves(workdir)
+    if not found:
+        sys.exit(f"error: the run in {workdir} has no losses yet.")
     figure(title, found).savefig(workdir / "losses.png", dpi=144)
     for name, (_, losses) in found.items():
         print(f"{name}: {losses[0]:.4f} -> {losses[-1]:.4f}")

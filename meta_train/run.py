@@ -235,7 +235,7 @@ def _check_memory(families: Mapping[str, TaskFamily]) -> None:
             raise ValueError(
                 f"the dataset of {one.name} is larger than memory (see "
                 "`tasks.data.IN_MEMORY`): meta-training keeps all data on the device; "
-                "only evaluation streams them. Try a lower resolution or a smaller set."
+                "only evaluation streams them. Try a smaller set, or config of it."
             )
 
 

@@ -267,8 +267,8 @@ def _check_format(name: str, path: pathlib.Path) -> None:
     """Raises unless the set is described, and stored as array_record."""
     file = path / "dataset_info.json"
     try:
-        stored = json.loads(file.read_text()).get("fileFormat", "tfrecord")
-    except (OSError, ValueError) as error:
+        stored = dict(json.loads(file.read_text())).get("fileFormat", "tfrecord")
+    except (OSError, ValueError, TypeError) as error:
         raise DatasetDamaged(
             f"{file} cannot be read: {error}. "
             f"Delete {path} and run `python -m tasks.prepare {name}`."

@@ -222,6 +222,8 @@ def _task(
         outputs = draws.possible(draw, outputs)
         losses, aux = objective.losses(outputs, batch), objective.aux(outputs, batch)
         weights = draws.weights(draw, batch, objective.classes, losses)
+        if weights is not None:
+            aux["count"] = weights.sum()
         if "hits" in aux:
             aux["correct"] = draws.mean(aux.pop("hits"), weights)
         return draws.mean(losses, weights), {**aux, "state": state}

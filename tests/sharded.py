@@ -38,13 +38,22 @@ RULE = rules.build(
 )
 
 
+def mixture(name, inner):
+    """Returns a mixture of three, a number that four devices cannot share."""
+    one = estimators.build(name, inner=inner, num_workers=8, **ARGS[name])
+    return estimators.mix(dict.fromkeys("abc", one), dict.fromkeys("abc", 1.0))
+
+
 def meta_gradients(name, num_devices):
     """Returns the first two meta-gradients, flat, and the number of compilations."""
     family = toys.classifier()
     inner = toys.inner(RULE, family, window=2, horizon=3, stagger=True)
+    mixed = name == "mixture"
     learn = learner.build(
         rule=RULE,
-        estimator=estimators.build(name, inner=inner, num_workers=8, **ARGS[name]),
+        estimator=mixture("pes", inner)
+        if mixed
+        else estimators.build(name, inner=inner, num_workers=8, **ARGS[name]),
         outer=optax.sgd(1.0),
         average=0.9,
         seed=0,
@@ -55,12 +64,13 @@ def meta_gradients(name, num_devices):
             devices=jax.devices()[:num_devices],
         ),
     )
-    state = learn.init(family.data)
+    data = (family.data,) * 3 if mixed else family.data
+    state = learn.init(data)
     used = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state.estimator)}
     assert used == {num_devices}, used
     thetas = [flat(state.theta)]
     for _ in range(2):
-        state, _ = learn.step(state, family.data)
+        state, _ = learn.step(state, data)
         thetas.append(flat(state.theta))
     return -np.diff(thetas, axis=0).ravel(), learn.step._cache_size()
 
@@ -72,7 +82,7 @@ def flat(tree):
 def main(dtype):
     jax.config.update("jax_enable_x64", dtype == "float64")
     rows = {}
-    for name in ARGS:
+    for name in (*ARGS, "mixture"):
         (one, _), (four, compilations) = (meta_gradients(name, n) for n in (1, 4))
         difference = np.linalg.norm(four - one) / np.linalg.norm(one)
         rows[name] = dict(difference=float(difference), compilations=compilations)

@@ -149,12 +149,13 @@ def test_a_misspelt_name_lists_near_matches(root):
         lambda path: next(path.glob("*-train.array*")).unlink(),
         lambda path: flip(next(path.glob("*-train.array*"))),
         lambda path: (path / "dataset_info.json").write_text("{"),
+        lambda path: (path / "dataset_info.json").write_text("null"),
         lambda path: (path / "features.json").unlink(),
         lambda path: [file.unlink() for file in path.iterdir()],
         lambda path: (path / "metadata.json").write_text('{"split_seed": 0}'),
         lambda path: (path / "metadata.json").write_text('{"sha256": "8f26b2bd"}'),
     ],
-    ids="truncated missing flipped info features empty unhashed other".split(),
+    ids="truncated missing flipped info null features empty unhashed other".split(),
 )
 def test_a_damaged_set_is_an_error_that_names_it_and_the_cure(root, damage):
     path, start = data.find("digits", root), time.process_time()

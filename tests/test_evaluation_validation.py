@@ -3,9 +3,26 @@
 import jax
 import numpy as np
 import pytest
-from families import build
+from families import SMALL, build
 
 from evaluation import validation
+from tasks import suites
+
+
+@pytest.mark.parametrize("chunk", [3, 7, 64])
+def test_chunks_count_by_the_examples_of_the_draws_classes(chunk, monkeypatch):
+    args = SMALL["softmax_regression"] | {"dataset": "digits"}
+    family = suites.build("softmax_regression", **args | {"vary": {"classes": (2, 2)}})
+    task = family.task(family.sample(jax.random.key(0)))
+    params = jax.tree.map(
+        lambda x: jax.random.normal(jax.random.key(2), x.shape), family.shapes
+    )
+    found = []
+    for size in (1_000, chunk):
+        monkeypatch.setattr(validation, "CHUNK", size)
+        key, data = jax.random.key(3), family.data
+        found.append(validation.validate(task, params, key, data, ()))
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [50, 64, 199, 200, 201])

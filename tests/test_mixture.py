@@ -90,6 +90,24 @@ def test_gradients_are_divided_by_the_mean_norm_of_their_family():
     assert len(set(squares)) == 3 and state.weight[1] == 0
 
 
+def test_an_explosion_does_not_silence_its_family():
+    theta = {"x": jnp.ones([])}
+
+    def estimate(theta, state, data, key):
+        metrics = {"valid": jnp.int32(1)}
+        return estimators.Estimate({"x": data}, jnp.float32(1), metrics), state
+
+    one = estimators.Estimator(lambda *_: (), estimate)
+    mixture = estimators.mix({"a": one, "b": one}, {"a": 1.0, "b": 1e-9})
+    state, found = mixture.init(theta, (1.0, 1.0), KEY), {}
+    for at, size in enumerate([2.0, 2.0, 1e6, 2e25, *[2.0] * 20]):
+        data = (jnp.float32(size), jnp.float32(1))
+        found[at], state = mixture.estimate(theta, state, data, KEY)
+    assert found[1].grad["x"] == 1 and found[2].grad["x"] > 1e5
+    assert found[2].metrics["family_grad_norm"] == 1e6
+    assert 0.5 < found[23].grad["x"] <= 1
+
+
 def test_a_family_without_a_valid_worker_has_no_loss_and_does_not_count():
     mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0})
     theta, state = start(mixture)

@@ -42,6 +42,22 @@ def test_meta_validation_is_drawn_where_there_is_any(tmp_path, capsys):
     assert capsys.readouterr().out == "a: 1.0000 -> 1.0000\nb: 0.5000 -> 0.2500\n"
 
 
+def test_a_family_that_always_diverged_is_left_out(tmp_path, capsys):
+    journal(tmp_path)
+    rows = [{"step": step, "a": 1.0, "b": None} for step in (0, 50)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "validation.jsonl").write_text(text)
+    plot.main([str(tmp_path)])
+    assert capsys.readouterr().out == "a: 1.0000 -> 1.0000\n"
+
+
+def test_a_run_without_a_row_yet_is_an_error_of_one_line(tmp_path):
+    for file in ("metrics.jsonl", "validation.jsonl"):
+        (tmp_path / file).write_text("")
+    with pytest.raises(SystemExit, match="error: .* has no losses yet"):
+        plot.main([str(tmp_path)])
+
+
 def test_a_directory_without_a_run_is_an_error_of_one_line(tmp_path):
     with pytest.raises(SystemExit, match="error: .* is not the work directory"):
         plot.main([str(tmp_path)])

@@ -130,6 +130,27 @@ def test_one_family_of_a_mixture_that_always_diverges_stops_the_run(tmp_path):
     assert all("loss/bad" not in row for row in rows[1::2])
 
 
+def test_diverged_meta_steps_are_counted_on_after_a_stop(tmp_path):
+    run = toy_run(num_steps=60, barren_from=8)
+    loop(run, tmp_path, stop=stop_after(12))
+    with pytest.raises(Stopped, match="every worker of toy diverged"):
+        loop(run, tmp_path)
+    assert steps(tmp_path)[-1] <= 8 + BARREN_LIMIT + 3
+
+
+@pytest.mark.parametrize("infinite", [(0,), (0, 4, 8)])
+def test_a_score_that_is_infinite_keeps_no_average_from_being_best(tmp_path, infinite):
+    run, looks = toy_run(num_steps=8, validate=4), iter((0, 4, 8))
+
+    def scores(theta, data):
+        bad = next(looks) in infinite
+        return {"good": jnp.float32(1), "bad": jnp.float32(jnp.inf if bad else 1)}
+
+    progress = loop(dataclasses.replace(run, scores=scores), tmp_path)
+    assert progress.best_step == (4 if infinite == (0,) else 8)
+    assert progress.best_score == (1 if infinite == (0,) else jnp.inf)
+
+
 def test_failure_before_any_checkpoint_says_so(tmp_path):
     with pytest.raises(Stopped, match="there is no checkpoint"):
         loop(toy_run(nan_at=2), tmp_path)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 Theta = Any
 EstimatorState = Any  # a pytree of arrays; workers are the leading axis
@@ -29,13 +30,15 @@ class Estimate(NamedTuple):
 class Estimator(NamedTuple):
     """`init(theta, data, key) -> state`; `estimate(theta, state, data, key)`.
 
-    `estimate` returns `(Estimate, state)`. Both are pure and jittable.
+    `estimate` returns `(Estimate, state)`. Both are pure and jittable. `sharding` is a
+    prefix of the state's tree: how its leaves lie on the devices of axis "worker".
     """
 
     init: Callable[[Theta, Any, jax.Array], EstimatorState]
     estimate: Callable[
         [Theta, EstimatorState, Any, jax.Array], tuple[Estimate, EstimatorState]
     ]
+    sharding: Any = PartitionSpec("worker")
 
 
 def worker_keys(key: jax.Array, num_workers: int) -> jax.Array:

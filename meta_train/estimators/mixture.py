@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
 from meta_train.estimators.base import Estimate, Estimator, EstimatorState, Theta
 
 DECAY = 0.9  # of the mean square of a family's gradients
+OUTLIER = 10.0  # times it
 
 
 class MixtureState(NamedTuple):
@@ -33,7 +35,8 @@ def mix(estimators: Mapping[str, Estimator], weights: Mapping[str, float]) -> Es
     each family is compiled once. The data are a tuple, one entry for each family in
     order; only the drawn one's state moves on. Gradients are divided by the root of
     their family's mean square so far: else the weights say little, since norms differ
-    by orders of magnitude. Metrics gain `family`, the drawn one's place in the order.
+    by orders of magnitude. Metrics gain `family`, the drawn one's place in the order,
+    and `family_grad_norm`, before the division.
 
     Args:
       estimators: by the name of their family, all of one theta.
@@ -77,23 +80,33 @@ def mix(estimators: Mapping[str, Estimator], weights: Mapping[str, float]) -> Es
         state = _counted(state._replace(own=own), drawn, found)
         scale = jnp.sqrt(state.square[drawn] / state.weight[drawn])
         grad = jax.tree.map(lambda g: g / jnp.where(scale > 0, scale, 1), found.grad)
-        metrics = found.metrics | {"family": drawn}
+        norm = optax.tree.norm(found.grad)
+        metrics = found.metrics | {"family": drawn, "family_grad_norm": norm}
         return found._replace(grad=grad, metrics=metrics), state
 
-    return Estimator(init, estimate)
+    everywhere = PartitionSpec()
+    workers = tuple(one.sharding for one in estimators.values())
+    return Estimator(init, estimate, MixtureState(workers, everywhere, everywhere))
 
 
 def _counted(state: MixtureState, drawn: jax.Array, found: Estimate) -> MixtureState:
-    """Returns the state with a gradient counted, if any worker was valid."""
+    """Returns the state with a gradient counted, if any worker was valid.
+
+    It counts as no more than `OUTLIER` times the mean so far, lest one explosion
+    silence its family for long.
+    """
+    square = optax.tree.norm(found.grad, squared=True)
+    mean = state.square[drawn] / state.weight[drawn]  # NaN at first
+    square = jnp.where(square > OUTLIER * mean, OUTLIER * mean, square)
+    counts = (found.metrics["valid"] > 0) & jnp.isfinite(square)
 
     def moved(sums: jax.Array, new: Any) -> jax.Array:
         value = DECAY * sums[drawn] + (1 - DECAY) * new
-        return sums.at[drawn].set(
-            jnp.where(found.metrics["valid"] > 0, value, sums[drawn])
-        )
+        return sums.at[drawn].set(jnp.where(counts, value, sums[drawn]))
 
-    square = moved(state.square, optax.tree.norm(found.grad, squared=True))
-    return state._replace(square=square, weight=moved(state.weight, 1))
+    return MixtureState(
+        state.own, moved(state.square, square), moved(state.weight, 1.0)
+    )
 
 
 def _alone(one: Estimator) -> Estimator:
@@ -105,4 +118,4 @@ def _alone(one: Estimator) -> Estimator:
     def estimate(theta, state, data, key):
         return one.estimate(theta, state, data[0], key)
 
-    return Estimator(init, estimate)
+    return Estimator(init, estimate, one.sharding)
