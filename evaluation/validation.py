@@ -61,7 +61,8 @@ def _score(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns loss, accuracy, and of how many examples they are means."""
     value, aux = base.evaluate(task, params, key, batch, state)
-    count = aux.get("count", len(jax.tree.leaves(batch)[0]))
+    size = len(jax.tree.leaves(batch)[0]) if jax.tree.leaves(batch) else 1
+    count = aux.get("count", size)
     correct = aux.get("correct", jnp.full_like(value, jnp.nan))
     return value, correct, jnp.asarray(count, value.dtype)
 
