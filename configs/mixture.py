@@ -57,8 +57,7 @@ def set_inner_training(c: ConfigDict):
 
 def set_meta_training(c: ConfigDict):
     """Sets how it is learned, checked and recorded."""
-    # With truncated gradients convolutions and MLPs got worse again from meta-step 250
-    # on: conv's meta-validation was .36 there, and 1.0 at 1,750.
+    # With truncated gradients convolutions and MLPs got worse again (docs/mixture.md).
     c.estimator = ConfigDict({"name": "pes", "num_workers": 8})
     c.estimator.args = {"sigma": 0.01}
 

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lopt.types import LearnedOptimizer
-from meta_train.estimators import Estimator
+from meta_train.estimators import Estimate, Estimator
 
 
 class MetaState(NamedTuple):
@@ -86,13 +86,7 @@ def build(
     def meta_step(state: MetaState, data: Any) -> tuple[MetaState, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         estimate, workers = estimator.estimate(state.theta, state.estimator, data, key)
-        new, update_norm = _updated(outer, average, state, estimate.grad)
-        # Without a valid worker there is no gradient, but momentum would move theta.
-        new = jax.tree.map(
-            lambda a, b: jnp.where(estimate.metrics["valid"] > 0, a, b),
-            new,
-            (state.theta, state.average, state.outer),
-        )
+        new, update_norm = _updated(outer, average, state, estimate)
         metrics = dict(
             estimate.metrics,
             loss=estimate.loss,
@@ -113,11 +107,22 @@ def build(
 
 
 def _updated(
-    outer: optax.GradientTransformation, average: float, state: MetaState, grad: Any
+    outer: optax.GradientTransformation,
+    average: float,
+    state: MetaState,
+    estimate: Estimate,
 ) -> tuple[tuple[Any, Any, Any], jax.Array]:
-    """Returns (theta, its average, the outer state) and the norm of the update."""
-    updates, outer_state = outer.update(grad, state.outer, state.theta)
+    """Returns (theta, its average, the outer state) and the norm of the update.
+
+    Without a valid worker they stay: momentum would move them without a gradient.
+    """
+    updates, outer_state = outer.update(estimate.grad, state.outer, state.theta)
     theta = optax.apply_updates(state.theta, updates)
     decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
     mean = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.average, theta)
-    return (theta, mean, outer_state), optax.tree.norm(updates)
+    new = jax.tree.map(
+        lambda a, b: jnp.where(estimate.metrics["valid"] > 0, a, b),
+        (theta, mean, outer_state),
+        (state.theta, state.average, state.outer),
+    )
+    return new, optax.tree.norm(updates)

@@ -114,20 +114,7 @@ def inner(
         task = family.task(worker.draw)
         return _loss(task, worker.params, worker.carried, data, key, "train")
 
-    def scan(theta, worker, data, key, *, num_steps, restarts):
-        @jax.checkpoint
-        def body(worker, keys):
-            *batch_keys, restart_key = keys
-            worker, value = step(theta, data, worker, batch_keys)
-            if restarts:
-                worker, _ = restart(theta, worker, data, restart_key, False)
-            return worker, value
-
-        batch_key, restart_key = jax.random.split(key)
-        batch_keys = jax.random.split(batch_key, num_steps + 1)
-        restart_keys = jax.random.split(restart_key, num_steps)
-        keys = (batch_keys[:-1], batch_keys[1:], restart_keys)
-        return jax.lax.scan(body, worker, keys)
+    scan = _scan(step, restart)
 
     def run_window(theta, worker, data, key):
         return scan(theta, worker, data, key, num_steps=window, restarts=True)
@@ -218,6 +205,27 @@ def _step(family, optimizer, meta_loss):
         return worker, meta_loss(task, params, carried, data, next_key)
 
     return step
+
+
+def _scan(step, restart):
+    """Returns (theta, worker, data, key) -> (the worker steps on, its losses)."""
+
+    def scan(theta, worker, data, key, *, num_steps, restarts):
+        @jax.checkpoint
+        def body(worker, keys):
+            *batch_keys, restart_key = keys
+            worker, value = step(theta, data, worker, batch_keys)
+            if restarts:
+                worker, _ = restart(theta, worker, data, restart_key, False)
+            return worker, value
+
+        batch_key, restart_key = jax.random.split(key)
+        batch_keys = jax.random.split(batch_key, num_steps + 1)
+        restart_keys = jax.random.split(restart_key, num_steps)
+        keys = (batch_keys[:-1], batch_keys[1:], restart_keys)
+        return jax.lax.scan(body, worker, keys)
+
+    return scan
 
 
 def _loss(task, params, carried, data, key, split):

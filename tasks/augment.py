@@ -117,11 +117,10 @@ def _scales(key: Key, shapes: Params, scale: tuple[float, float], per: str) -> P
     """Returns a tree like `shapes` of what each leaf is multiplied by."""
     leaves, structure = jax.tree.flatten(shapes)
     keys = [key] * len(leaves) if per == "all" else jax.random.split(key, len(leaves))
-    low, high = scale
 
     def one(key: Key, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         shape = leaf.shape if per == "parameter" else ()
-        return low * (high / low) ** jax.random.uniform(key, shape, leaf.dtype)
+        return base.log_uniform(key, *scale, shape, leaf.dtype)
 
     return structure.unflatten(map(one, keys, leaves))
 

@@ -55,23 +55,13 @@ class Network(nn.Module):
     ) -> tuple[Float[Array, "n pixels"], Float[Array, "n code"]]:
         """Returns outputs, and the code: the latent, or its mean and log variance."""
         x = layers.standardised(x.reshape(len(x), -1), self.moments)
-        x = self._hidden(x, "encoder", activation)
+        x = layers.hidden(self, x, activation, "encoder")
         size = self.latent * (2 if self.variational else 1)
         zero = self.variational and self.zero_readout
         code = self._output(x, size, "bottleneck", zero=zero)
         latent = _drawn(self, code) if self.variational else code
-        x = self._hidden(latent, "decoder", activation)
+        x = layers.hidden(self, latent, activation, "decoder")
         return self._output(x, self.outputs, "readout", zero=self.zero_readout), code
-
-    def _hidden(self, x: jax.Array, name: str, activation: jax.Array) -> jax.Array:
-        return layers.hidden(
-            x,
-            activation,
-            name=name,
-            width=self.width,
-            depth=self.depth,
-            activations=self.activations,
-        )
 
     def _output(self, x: jax.Array, size: int, name: str, *, zero: bool) -> jax.Array:
         return layers.Readout(

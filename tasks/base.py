@@ -141,9 +141,11 @@ def normaliser(initial: Any, limit: float = 4.0) -> Callable[[jax.Array], jax.Ar
     return normalise
 
 
-def log_uniform(key: Key, low: float, high: float) -> jax.Array:
-    """Returns a scalar of [low, high], uniform in its logarithm; exact if they meet."""
-    return low * (high / low) ** jax.random.uniform(key)
+def log_uniform(
+    key: Key, low: float, high: float, shape: tuple[int, ...] = (), dtype: Any = float
+) -> jax.Array:
+    """Returns numbers of [low, high], uniform in logarithm; exact if these meet."""
+    return low * (high / low) ** jax.random.uniform(key, shape, dtype)
 
 
 def known(what: str, name: str, names: Iterable[str]) -> str:

@@ -164,18 +164,18 @@ def _running(norm: Norm, moments: list[jax.Array], train: bool) -> list[jax.Arra
 
 
 def hidden(
+    network: nn.Module,
     x: Float[Array, "n inputs"],
     activation: Int[Array, ""],
-    *,
     name: str,
-    width: int,
-    depth: int,
-    activations: Sequence[str],
 ) -> Float[Array, "n units"]:
-    """Returns x after `depth` hidden layers, "name0" onwards; call it in a module."""
-    for index in range(depth):
-        x = Dense(width, name=f"{name}{index}")(x)
-        x = activate(x, activation, activations)
+    """Returns x after the hidden layers of a network, "name0" onwards.
+
+    Called inside the network, which has `width`, `depth` and `activations`.
+    """
+    for index in range(network.depth):
+        x = Dense(network.width, name=f"{name}{index}")(x)
+        x = activate(x, activation, network.activations)
     return x
 
 

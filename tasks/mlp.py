@@ -36,14 +36,7 @@ class Network(nn.Module):
     ) -> Float[Array, "n outputs"]:
         """Returns the outputs; `activation` is an index into `activations`."""
         x = layers.standardised(x.reshape(len(x), -1), self.moments)
-        x = layers.hidden(
-            x,
-            activation,
-            name="hidden",
-            width=self.width,
-            depth=self.depth,
-            activations=self.activations,
-        )
+        x = layers.hidden(self, x, activation, "hidden")
         return layers.Readout(
             features=self.outputs,
             base_fan_in=self.base_width if self.depth else x.shape[-1],

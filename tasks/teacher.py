@@ -49,14 +49,7 @@ class Network(nn.Module):
         self, x: Float[Array, "n inputs"], activation: Int[Array, ""]
     ) -> Float[Array, "n outputs"]:
         """Returns the outputs; `activation` is an index into `activations`."""
-        x = layers.hidden(
-            x,
-            activation,
-            name="hidden",
-            width=self.width,
-            depth=self.depth,
-            activations=self.activations,
-        )
+        x = layers.hidden(self, x, activation, "hidden")
         return layers.Readout(
             features=self.outputs,
             base_fan_in=self.base_width,
