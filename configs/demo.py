@@ -4,21 +4,41 @@
 
 Hardware: 2 CPU cores, 2 to 6 minutes. Expected on the reporting seeds of evaluate.py:
 mean training loss .09 to .11 over 200 steps, final .004 to .010, validation .2.
-Variants, after a colon and joined by commas: `pes`, `bootstrapped` (the estimator),
-`quick` (seconds, for tests; learns nothing).
+Variants, after a colon and joined by commas: an estimator, such as `pes`; `quick`
+(seconds, for tests; learns nothing).
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
+NOISE = {
+    "sigma": 0.01,
+    "per_leaf": False,
+    "antithetic": True,
+    "shared_batches": True,
+    "sign": False,
+    "clip": None,
+}
+MATCHING = {
+    "matching": "parameters",
+    "target": {
+        "rule_steps": 9,
+        "baseline_steps": 1,
+        "baseline": "adam",
+        "learning_rate": 1e-2,
+    },
+}
 ESTIMATORS = {
     "truncated": {},
-    "pes": {"sigma": 0.01},
-    "bootstrapped": {
-        "matching": "parameters",
-        "extra_steps": 10,
-        "target": "adam",
-        "target_learning_rate": 1e-2,
-    },
+    "multi_step": {"decay": 0.9},
+    "smoothed": {"noise": NOISE},
+    "full": {},
+    "es": {"noise": NOISE},
+    "truncated_es": {"noise": NOISE},
+    "pes": {"noise": NOISE},
+    "nres": {"noise": NOISE},
+    "bootstrapped": MATCHING | {"reuse": False},
+    "bootstrapped_pes": MATCHING | {"span": 4, "noise": NOISE},
+    "combined": {"noise": NOISE, "decay": 0.9},
 }
 
 
@@ -57,6 +77,10 @@ def set_inner_training(c: ConfigDict):
         "exp_mult": 0.1,
     }
 
+    c.theta = ConfigDict()
+    c.theta.start = config_dict.placeholder(str)  # an artifact to go on from
+    c.theta.frozen = ()  # leaves that are not learned, such as "decays"
+
     c.family = ConfigDict({"name": "mlp"})
     c.family.args = {
         "dataset": "digits",
@@ -74,6 +98,8 @@ def set_inner_training(c: ConfigDict):
     c.inner = ConfigDict()
     c.inner.window = 20  # memory grows linearly with it
     c.inner.horizon = (150, 300)  # log-uniform in between, both included
+    c.inner.growth = 0  # runs are that long from the start
+    c.inner.reduce = "mean"
     c.inner.valid_weight = 0.25  # at 0 it overfits: validation losses double
     c.inner.log_offset = 1e-2  # else the small losses late in a run hardly weigh
     c.inner.schedule = None
@@ -116,8 +142,8 @@ def quick(c: ConfigDict) -> ConfigDict:
     c.inner.window = 2
     c.inner.horizon = (4, 6)
     c.estimator.num_workers = 2
-    if c.estimator.name == "bootstrapped":
-        c.estimator.args.extra_steps = 2
+    if "target" in c.estimator.args:
+        c.estimator.args.target.rule_steps = 1
     c.outer.num_steps = 60
     c.outer.warmup_steps = 5
     c.validation.every = 20

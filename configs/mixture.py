@@ -8,7 +8,7 @@ of every family falls within 1,000 meta-steps, as in docs/mixture.md.
 Variant, after a colon: `quick` (seconds, for tests; two families, learns nothing).
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -34,6 +34,10 @@ def set_inner_training(c: ConfigDict):
         "step_mult": 1e-2,
         "exp_mult": 0.1,
     }
+    c.theta = ConfigDict()
+    c.theta.start = config_dict.placeholder(str)  # an artifact to go on from
+    c.theta.frozen = ()  # leaves that are not learned, such as "decays"
+
     c.family = ConfigDict({"name": "train-v1"})
     c.family.args = {  # weights by which they are drawn
         "mlp": 1.0,
@@ -49,6 +53,8 @@ def set_inner_training(c: ConfigDict):
     c.inner = ConfigDict()
     c.inner.window = 20
     c.inner.horizon = (100, 200)
+    c.inner.growth = 0
+    c.inner.reduce = "mean"
     c.inner.valid_weight = 0.25
     c.inner.log_offset = 0.1
     c.inner.schedule = None
@@ -59,7 +65,16 @@ def set_meta_training(c: ConfigDict):
     """Sets how it is learned, checked and recorded."""
     # With truncated gradients convolutions and MLPs got worse again (docs/mixture.md).
     c.estimator = ConfigDict({"name": "pes", "num_workers": 8})
-    c.estimator.args = {"sigma": 0.01}
+    c.estimator.args = {
+        "noise": {
+            "sigma": 0.01,
+            "per_leaf": False,
+            "antithetic": True,
+            "shared_batches": True,
+            "sign": False,
+            "clip": None,
+        }
+    }
 
     c.outer = ConfigDict()
     c.outer.num_steps = 4_000

@@ -33,7 +33,7 @@ def export(run: Run, progress: Progress, directory: Path) -> Path:
         Path(directory),
         rule=rule["name"],
         rule_args=dict(rule["args"]),
-        theta=jax.device_get(progress.best),
+        theta=jax.device_get(run.whole(progress.best)),
         card=card(run, progress),
     )
     return Path(directory)
@@ -43,7 +43,7 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
     """Returns what is known of a run, as JSON values.
 
     Seconds are wall-clock of meta-training, summed over resumed parts; inner steps
-    count every update of every worker.
+    count every update of every run of every worker.
     """
     config = run.config
     inner, estimator, validation = (
@@ -51,7 +51,6 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
     )
     families = run.families.values()
     ratios = [mup.width_ratios(mup.infer(x.shapes, x.base_shapes)) for x in families]
-    per_meta_step = inner["window"] * estimator["num_workers"]
     return {
         "families": [config["family"] | {"full_names": [x.name for x in families]}],
         "trained_widths": [
@@ -64,7 +63,7 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
         "estimator": estimator,
         "window": inner["window"],
         "meta_steps": progress.step,
-        "inner_steps": progress.step * per_meta_step,
+        "inner_steps": progress.step * run.inner_steps,
         "seconds": round(progress.seconds, 1),
         **progress.origin,
         "versions": {"jax": jax.__version__, "python": platform.python_version()},

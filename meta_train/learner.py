@@ -70,10 +70,10 @@ def build(
     )
 
     def first_state(data: Any) -> MetaState:
-        theta_key, worker_key = jax.random.split(jax.random.key(seed))
+        _, worker_key = jax.random.split(jax.random.key(seed))
         # Weakly typed leaves would turn strong in the first step, and compile twice.
         theta = jax.tree.map(
-            lambda x: jnp.asarray(x, jnp.result_type(x)), rule.init(theta_key)
+            lambda x: jnp.asarray(x, jnp.result_type(x)), rule.init(theta_key(seed))
         )
         return MetaState(
             step=jnp.zeros([], jnp.int32),
@@ -104,6 +104,11 @@ def build(
     )
     init = jax.jit(first_state, in_shardings=replicated, out_shardings=sharding)
     return Learner(init, step)
+
+
+def theta_key(seed: int) -> jax.Array:
+    """Returns the key that the first theta of a run is made from."""
+    return jax.random.split(jax.random.key(seed))[0]
 
 
 def _updated(

@@ -11,7 +11,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from evaluation import settings
 from lopt import rules
+from lopt.types import LearnedOptimizer
 from meta_train import estimators, learner, unroll
+from meta_train import theta as thetas
 from meta_train import validation as meta_validation
 from tasks import suites
 from tasks.base import TaskFamily, known
@@ -89,6 +91,8 @@ class Run:
       families: the tasks meta-trained on, by name.
       learner: initialises, and takes meta-steps.
       data: arrays of each family, on every device.
+      whole: a theta -> the same, with the leaves that are not learned.
+      inner_steps: of a meta-step, of all workers together.
       outer: settings of the outer optimizer.
       log: when to look at metrics.
       saving: when to save.
@@ -101,6 +105,8 @@ class Run:
     families: dict[str, TaskFamily]
     learner: learner.Learner
     data: Any
+    whole: Callable[[Any], Any]
+    inner_steps: int
     outer: Outer
     log: Log
     saving: Saving
@@ -151,6 +157,7 @@ def _build(
     *,
     seed: int,
     rule: Section,
+    theta: Section,
     family: Section,
     inner: Section,
     estimator: Section,
@@ -165,6 +172,7 @@ def _build(
     saving = settings.call(Saving, "config.checkpoint", checkpoint)
     outer = settings.call(Outer, "config.outer", outer)
     rule = settings.named(rules.RULES, rules.build, "config.rule", rule)
+    rule, whole = settings.call(_theta, "config.theta", theta, rule=rule, seed=seed)
     families, weights = settings.call(_families, "config.family", family)
     _check_memory(families)
     inners = {
@@ -200,12 +208,27 @@ def _build(
             mesh=mesh,
         ),
         data=jax.device_put(data, NamedSharding(mesh, PartitionSpec())),
+        whole=whole,
+        inner_steps=estimator.steps,
         outer=outer,
         log=log,
         saving=saving,
         validate_every=every,
         scores=scores,
     )
+
+
+def _theta(
+    *, start: str | None, frozen: tuple[str, ...], rule: LearnedOptimizer, seed: int
+) -> tuple[LearnedOptimizer, Callable[[Any], Any]]:
+    """Returns the rule as far as it is learned, and its theta -> that of `rule`."""
+    rule = thetas.started(rule, start)
+    key = learner.theta_key(seed)
+    learned = thetas.frozen(rule, frozen, key)
+    if not frozen:
+        return learned, lambda part: part
+    whole = rule.init(key)
+    return learned, lambda part: thetas.joined(part, whole)
 
 
 def _families(
@@ -252,7 +275,7 @@ def _estimator(
         estimators.ESTIMATORS,
         estimators.build,
         "config.estimator",
-        {"name": name, "args": args},
+        {"name": name, "args": estimators.built(args)},
         inner=inner,
         num_workers=num_workers,
     )

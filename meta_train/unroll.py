@@ -1,5 +1,6 @@
 """One inner run: start it, take a window of steps, restart it."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ class Worker(NamedTuple):
       opt_state: state of the rule, muP scaling and schedule.
       step: inner steps since the last restart; starts staggered.
       horizon: inner steps before the next restart.
+      window: inner steps that a window of this run takes.
+      windows: windows taken so far, over all restarts.
+      best: least meta-loss of this run so far; infinite before the first.
     """
 
     draw: Any
@@ -32,36 +36,87 @@ class Worker(NamedTuple):
     opt_state: Any
     step: jax.Array
     horizon: jax.Array
+    window: jax.Array
+    windows: jax.Array
+    best: jax.Array
+
+
+class Losses(NamedTuple):
+    """What W inner steps show; each [W], and 0 where no step was taken.
+
+    Attributes:
+      value: meta-losses L_t.
+      objective: what theta is to lower; its mean over the steps of a run is L's
+        mean, last or least, as `reduce` says.
+      taken: whether the step was taken.
+      later: whether its run began inside these W steps.
+    """
+
+    value: jax.Array
+    objective: jax.Array
+    taken: jax.Array
+    later: jax.Array
+
+    def mean(self) -> jax.Array:
+        """Returns the mean of the meta-losses, a scalar."""
+        return jnp.sum(self.value) / jnp.maximum(1, jnp.sum(self.taken))
 
 
 class Inner(NamedTuple):
     """Inner training of ONE worker; estimators vmap it.
 
+    `salt`, if not None, changes the batches that a key draws, and nothing else.
+
     Attributes:
-      num_steps: W, inner steps per window.
+      num_steps: W, the most inner steps of a window.
+      longest: inner steps that `run` takes, whatever the horizon; it masks the rest.
+      fresh: (theta, data, key, windows) -> worker at its first step.
       start: (theta, data, key) -> worker, at a random step of its horizon.
-      window: (theta, worker, data, key) -> (worker, losses [W]); a worker that
-        reaches its horizon inside the window restarts there.
+      window: (theta, worker, data, key, later=theta, salt=None) -> (worker, Losses);
+        a worker that reaches its horizon inside the window restarts there, and goes
+        on with `later` for its theta.
+      run: (theta, worker, data, key, salt=None) -> (worker, Losses) from here to the
+        horizon, rematerialised so that memory grows as the root of its length. The
+        mean of `objective` is that over the steps of the run.
       restart: (theta, worker, data, key, force) -> (worker, restarted).
-      unroll: (theta, worker, data, key, num_steps) -> (worker, losses [num_steps]),
+      unroll: (theta, worker, data, key, num_steps) -> (worker, Losses [num_steps]),
         past the horizon too.
       loss: (worker, data, key) -> (training loss, aux) on a batch drawn from key.
+      meta_loss: (worker, data, key) -> the meta-loss, on batches drawn from key.
     """
 
     num_steps: int
+    longest: int
+    fresh: Callable[..., Worker]
     start: Callable[..., Worker]
-    window: Callable[..., tuple[Worker, jax.Array]]
+    window: Callable[..., tuple[Worker, Losses]]
+    run: Callable[..., tuple[Worker, Losses]]
     restart: Callable[..., tuple[Worker, jax.Array]]
-    unroll: Callable[..., tuple[Worker, jax.Array]]
+    unroll: Callable[..., tuple[Worker, Losses]]
     loss: Callable[..., tuple[jax.Array, dict]]
+    meta_loss: Callable[..., jax.Array]
+
+
+REDUCTIONS = {
+    "mean": lambda value, worker, best: value,
+    "last": lambda value, worker, best: jnp.where(
+        worker.step == worker.horizon, worker.horizon * value, 0
+    ),
+    # Differences that telescope, so that a run may be cut into windows.
+    "min": lambda value, worker, best: (
+        worker.horizon * jnp.where(jnp.isinf(best), value, jnp.minimum(value - best, 0))
+    ),
+}
 
 
 def inner(
     *,
     rule: LearnedOptimizer,
     family: TaskFamily,
-    window: int,
+    window: int | tuple[int, int],
     horizon: tuple[int, int],
+    growth: int,
+    reduce: str,
     valid_weight: float,
     log_offset: float | None,
     schedule: dict[str, Any] | None,
@@ -75,8 +130,12 @@ def inner(
     Args:
       rule: applied under muP, with widths relative to the family's base width.
       family: what to train on.
-      window: inner steps per window, W >= 1.
-      horizon: least and greatest inner steps before a restart, log-uniform between.
+      window: inner steps per window, W >= 1; or the least and the most, of which each
+        run draws one, log-uniform. Every window costs as much as the longest.
+      horizon: least and most inner steps before a restart, log-uniform between.
+      growth: windows of a worker over which the most grows, geometrically, from the
+        least to its value; 0: it is there from the start.
+      reduce: what theta is to lower of the losses of a run: "mean", "last" or "min".
       valid_weight: in [0, 1]; that of the loss on the split `outer_valid` in the
         meta-loss, the rest being that of the loss on `train`. Without it rules learn
         to overfit.
@@ -88,18 +147,21 @@ def inner(
 
     Raises:
       ValueError: for a weight out of range, an empty window or horizon, or a schedule
-        that is not known.
+        or reduction that is not known.
     """
-    _check_ranges(window, horizon, valid_weight, log_offset)
+    window = (window, window) if isinstance(window, int) else window
+    _check_ranges(window, horizon, growth, valid_weight, log_offset)
+    base.known("reduce", reduce, REDUCTIONS)
     if schedule is not None:
         settings.call(schedules.build, "config.inner.schedule", schedule, num_steps=1)
     optimizer = _optimizer(rule, family, schedule)
-    fresh = _fresh(family, optimizer, horizon)
-    step = _step(family, optimizer, _meta_loss(valid_weight, log_offset))
+    fresh = _fresh(family, optimizer, window, horizon, growth)
+    meta_loss = _meta_loss(valid_weight, log_offset)
+    step = _step(family, optimizer, meta_loss, REDUCTIONS[reduce])
 
     def start(theta: Any, data: Any, key: jax.Array) -> Worker:
         fresh_key, step_key = jax.random.split(key)
-        worker = fresh(theta, data, fresh_key)
+        worker = fresh(theta, data, fresh_key, jnp.zeros([], jnp.int32))
         if not stagger:
             return worker
         done = jax.random.randint(step_key, [], 0, worker.horizon, jnp.int32)
@@ -107,29 +169,38 @@ def inner(
 
     def restart(theta, worker, data, key, force):
         due = force | (worker.step >= worker.horizon)
-        new = fresh(theta, data, key)
-        return jax.tree.map(lambda a, b: jnp.where(due, a, b), new, worker), due
+        return where(due, fresh(theta, data, key, worker.windows), worker), due
 
     def loss(worker: Worker, data: Any, key: jax.Array) -> tuple[jax.Array, dict]:
         task = family.task(worker.draw)
         return _loss(task, worker.params, worker.carried, data, key, "train")
 
-    scan = _scan(step, restart)
+    def meta_loss_of(worker: Worker, data: Any, key: jax.Array) -> jax.Array:
+        task = family.task(worker.draw)
+        return meta_loss(task, worker.params, worker.carried, data, key)
 
-    def run_window(theta, worker, data, key):
-        return scan(theta, worker, data, key, num_steps=window, restarts=True)
+    return Inner(
+        num_steps=window[1],
+        longest=math.prod(_segments(horizon[1])),
+        fresh=fresh,
+        start=start,
+        window=_window(step, restart, window),
+        run=_run(step, horizon[1]),
+        restart=restart,
+        unroll=_unroll(step),
+        loss=loss,
+        meta_loss=meta_loss_of,
+    )
 
-    def unroll(theta, worker, data, key, num_steps):
-        return scan(theta, worker, data, key, num_steps=num_steps, restarts=False)
 
-    return Inner(window, start, run_window, restart, unroll, loss)
-
-
-def _check_ranges(window, horizon, valid_weight, log_offset):
-    if window < 1 or not 1 <= horizon[0] <= horizon[1]:
+def _check_ranges(window, horizon, growth, valid_weight, log_offset):
+    if not 1 <= window[0] <= window[1] or not 1 <= horizon[0] <= horizon[1]:
         raise ValueError(
-            f"need window >= 1 and 1 <= low <= high, got {window=} and {horizon=}."
+            "need window >= 1, or 1 <= low <= high of it, and 1 <= low <= high of "
+            f"horizon, got {window=} and {horizon=}."
         )
+    if growth < 0:
+        raise ValueError(f"growth must be at least 0, got {growth=}.")
     if not 0 <= valid_weight <= 1:
         raise ValueError(f"valid_weight must be in [0, 1], got {valid_weight=}.")
     if log_offset is not None and log_offset <= 0:
@@ -150,18 +221,32 @@ def _optimizer(rule, family, schedule):
     return optimizer
 
 
-def _fresh(family, optimizer, horizon):
-    """Returns (theta, data, key) -> a worker at its first step."""
+def _fresh(family, optimizer, window, horizon, growth):
+    """Returns (theta, data, key, windows) -> a worker at its first step."""
+    least, most = horizon
 
-    def fresh(theta: Any, data: Any, key: jax.Array) -> Worker:
+    def bound(windows):
+        if not growth:
+            return most
+        return least * (most / least) ** jnp.minimum(1.0, windows / growth)
+
+    def fresh(theta: Any, data: Any, key: jax.Array, windows: jax.Array) -> Worker:
         draw_key, init_key, horizon_key = jax.random.split(key, 3)
         draw = family.sample(draw_key)
         task = family.task(draw)
         params = task.init(init_key)
-        length = _log_uniform(horizon_key, *horizon)
-        opt_state = optimizer(theta, length).init(params)
-        step = jnp.zeros([], jnp.int32)
-        return Worker(draw, params, task.state, opt_state, step, length)
+        length = _log_uniform(horizon_key, least, bound(windows))
+        return Worker(
+            draw=draw,
+            params=params,
+            carried=task.state,
+            opt_state=optimizer(theta, length).init(params),
+            step=jnp.zeros([], jnp.int32),
+            horizon=length,
+            window=_log_uniform(jax.random.fold_in(horizon_key, 1), *window),
+            windows=windows,
+            best=jnp.full([], jnp.inf, float),
+        )
 
     return fresh
 
@@ -185,8 +270,8 @@ def _meta_loss(valid_weight, log_offset):
     return meta_loss
 
 
-def _step(family, optimizer, meta_loss):
-    """Returns (theta, data, worker, keys) -> the worker one update on, and its L_t."""
+def _step(family, optimizer, meta_loss, reduction):
+    """Returns (theta, data, worker, keys) -> the worker one update on, and losses."""
 
     def step(theta, data, worker, keys):
         key, next_key = keys
@@ -199,33 +284,120 @@ def _step(family, optimizer, meta_loss):
         tx = optimizer(theta, worker.horizon)
         updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
         params = optax.apply_updates(worker.params, updates)
-        worker = worker._replace(
-            params=params, carried=carried, opt_state=opt_state, step=worker.step + 1
+        value = meta_loss(task, params, carried, data, next_key)
+        after = worker._replace(
+            params=params,
+            carried=carried,
+            opt_state=opt_state,
+            step=worker.step + 1,
+            best=jnp.minimum(worker.best, value),
         )
-        return worker, meta_loss(task, params, carried, data, next_key)
+        return after, (value, reduction(value, after, worker.best))
 
     return step
 
 
-def _scan(step, restart):
-    """Returns (theta, worker, data, key) -> (the worker steps on, its losses)."""
+def _keys(key, num_steps, salt):
+    """Returns keys of each step's batch and of the next one's, and one for the rest."""
+    batch_key, rest_key = jax.random.split(key)
+    if salt is not None:
+        batch_key = jax.random.fold_in(batch_key, salt)
+    batch_keys = jax.random.split(batch_key, num_steps + 1)
+    return (batch_keys[:-1], batch_keys[1:]), rest_key
 
-    def scan(theta, worker, data, key, *, num_steps, restarts):
+
+def _counted(worker):
+    return worker._replace(windows=worker.windows + 1)
+
+
+def _window(step, restart, window):
+    """Returns `Inner.window`."""
+    num_steps = window[1]
+
+    def run_window(theta, worker, data, key, later=None, salt=None):
+        taking = worker.window
+
         @jax.checkpoint
-        def body(worker, keys):
-            *batch_keys, restart_key = keys
-            worker, value = step(theta, data, worker, batch_keys)
-            if restarts:
-                worker, _ = restart(theta, worker, data, restart_key, False)
-            return worker, value
+        def body(carry, keys):
+            index, batch_keys, restart_key = keys
+            worker, began = carry
+            now = theta if later is None else where(began, later, theta)
+            after, losses = step(now, data, worker, batch_keys)
+            new = theta if later is None else later
+            after, due = restart(new, after, data, restart_key, False)
+            taken = jnp.bool_(True)
+            if window[0] < num_steps:
+                taken = index < taking
+                after = where(taken, after, worker)
+                losses = where(taken, losses, (0.0, 0.0))
+            seen = Losses(*losses, taken=taken, later=began)
+            return (after, began | (taken & due)), seen
 
-        batch_key, restart_key = jax.random.split(key)
-        batch_keys = jax.random.split(batch_key, num_steps + 1)
-        restart_keys = jax.random.split(restart_key, num_steps)
-        keys = (batch_keys[:-1], batch_keys[1:], restart_keys)
-        return jax.lax.scan(body, worker, keys)
+        batch_keys, rest_key = _keys(key, num_steps, salt)
+        keys = (
+            jnp.arange(num_steps),
+            batch_keys,
+            jax.random.split(rest_key, num_steps),
+        )
+        start = (_counted(worker), jnp.bool_(False))
+        (worker, _), losses = jax.lax.scan(body, start, keys)
+        return worker, losses
 
-    return scan
+    return run_window
+
+
+def _unroll(step):
+    """Returns `Inner.unroll`."""
+
+    def unroll(theta, worker, data, key, num_steps):
+        @jax.checkpoint
+        def body(worker, batch_keys):
+            worker, losses = step(theta, data, worker, batch_keys)
+            return worker, Losses(*losses, jnp.bool_(True), jnp.bool_(False))
+
+        return jax.lax.scan(body, _counted(worker), _keys(key, num_steps, None)[0])
+
+    return unroll
+
+
+def _run(step, most):
+    """Returns `Inner.run`, in as many segments as a segment has steps."""
+    count, segment = _segments(most)
+
+    def run(theta, worker, data, key, salt=None):
+        @jax.checkpoint
+        def body(worker, batch_keys):
+            after, losses = step(theta, data, worker, batch_keys)
+            taken = worker.step < worker.horizon
+            after = where(taken, after, worker)
+            losses = where(taken, losses, (0.0, 0.0))
+            return after, Losses(*losses, taken=taken, later=jnp.bool_(False))
+
+        @jax.checkpoint
+        def part(worker, batch_keys):
+            return jax.lax.scan(body, worker, batch_keys)
+
+        padded = segment * count
+        keys, _ = _keys(key, padded, salt)
+        keys = jax.tree.map(lambda k: k.reshape(count, segment), keys)
+        remaining = worker.horizon - worker.step
+        after, losses = jax.lax.scan(part, _counted(worker), keys)
+        losses = jax.tree.map(lambda x: x.reshape(padded), losses)
+        objective = losses.objective * (padded / remaining)
+        return after, losses._replace(objective=objective)
+
+    return run
+
+
+def _segments(num_steps):
+    """Returns how many segments of how many steps cover a run, about as many each."""
+    segment = math.isqrt(num_steps - 1) + 1
+    return -(-num_steps // segment), segment
+
+
+def where(condition: jax.Array, then: Any, otherwise: Any) -> Any:
+    """Returns one of two trees, by a scalar."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)
 
 
 def _loss(task, params, carried, data, key, split):
@@ -235,7 +407,7 @@ def _loss(task, params, carried, data, key, split):
     return measure(task, params, loss_key, batch, carried)
 
 
-def _log_uniform(key: jax.Array, low: int, high: int) -> jax.Array:
+def _log_uniform(key: jax.Array, low: int, high: Any) -> jax.Array:
     """Returns an integer of [low, high], uniform in its logarithm."""
     log = jax.random.uniform(key, minval=jnp.log(low), maxval=jnp.log(high + 1))
     return jnp.clip(jnp.floor(jnp.exp(log)), low, high).astype(jnp.int32)

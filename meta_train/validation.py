@@ -49,6 +49,8 @@ def scores(
                 family=family,
                 window=1,
                 horizon=(length, length),
+                growth=0,
+                reduce="mean",
                 valid_weight=valid_weight,
                 schedule=schedule,
                 stagger=False,
@@ -73,7 +75,7 @@ def scores(
             start_key, batch_key = jax.random.split(jax.random.key(seed))
             worker = inner.start(theta, data, start_key)
             _, losses = inner.unroll(theta, worker, data, batch_key, length)
-            return jnp.mean(losses)
+            return jnp.mean(losses.value)
 
         return jnp.mean(jax.vmap(one)(first_seed + jnp.arange(num_seeds)))
 

@@ -9,22 +9,14 @@ import sys
 import jax
 import numpy as np
 import optax
+import tiny
 import toys
 from jax.sharding import AxisType
 
 from lopt import rules
 from meta_train import estimators, learner
 
-ARGS = {
-    "truncated": {},
-    "pes": {"sigma": 0.01},
-    "bootstrapped": {
-        "matching": "kl",
-        "extra_steps": 1,
-        "target": "sgd",
-        "target_learning_rate": 0.1,
-    },
-}
+ARGS = tiny.estimators()
 RULE = rules.build(
     "mlp",
     hidden=4,

@@ -73,7 +73,7 @@ def test_log_offset_makes_the_loss_its_logarithm():
     for log_offset in (None, 0.1):
         inner = toys.inner(rule, family, window=4, horizon=9, log_offset=log_offset)
         worker = inner.start(theta, {}, KEY)
-        losses.append(jax.jit(inner.window)(theta, worker, {}, KEY)[1])
+        losses.append(jax.jit(inner.window)(theta, worker, {}, KEY)[1].value)
     close(losses[1], jnp.log(0.1 + losses[0]))
 
 
@@ -88,9 +88,8 @@ def test_meta_loss_weighs_the_losses_on_two_splits():
     for weight in (0.0, 0.25, 1.0):
         inner = toys.inner(rule, family, window=1, horizon=9, valid_weight=weight)
         worker = inner.start(rule.init(KEY), {}, KEY)
-        after, (losses[weight],) = jax.jit(inner.window)(
-            rule.init(KEY), worker, {}, KEY
-        )
+        after, found = jax.jit(inner.window)(rule.init(KEY), worker, {}, KEY)
+        (losses[weight],) = found.value
         x = after.params["x"]
     train = 0.5 * (x[0] ** 2 + 4 * x[1] ** 2)
     close(losses, {w: train + w * x.sum() for w in losses})
@@ -103,6 +102,7 @@ def explicit_bootstrap(
     window_key, objective_key, _ = jax.random.split(worker_keys(KEY, 1)[0], 3)
     target_key, match_key = jax.random.split(objective_key)
     unroll_key, last_key = jax.random.split(target_key)
+    (last_key,) = jax.random.split(last_key, 1)
     start = estimators.build(
         "truncated",
         inner=toys.inner(rule, family, window=1, horizon=horizon),
@@ -145,9 +145,8 @@ def bootstrap(rule, family, *, matching, extra, rate=0.2, horizon=99):
         inner=toys.inner(rule, family, window=4, horizon=horizon),
         num_workers=1,
         matching=matching,
-        extra_steps=extra,
-        target="sgd",
-        target_learning_rate=rate,
+        target=toys.target(rule_steps=extra - 1, learning_rate=rate),
+        reuse=False,
     )
 
 
@@ -203,7 +202,9 @@ def test_a_rule_that_does_nothing_does_not_match_its_target(extra):
 def pes_cycle(rule, family, theta, *, sigma, num_workers, num_windows):
     """Returns mean and standard error of PES with T = 7 and W = 5 over a cycle."""
     inner = toys.inner(rule, family, window=5, horizon=7)
-    estimator = estimators.build("pes", inner=inner, num_workers=1, sigma=sigma)
+    estimator = estimators.build(
+        "pes", inner=inner, num_workers=1, noise=toys.noise(sigma)
+    )
     estimate = jax.jit(jax.vmap(estimator.estimate, in_axes=(None, 0, None, 0)))
     state = jax.vmap(lambda key: estimator.init(theta, {}, key))(
         jax.random.split(KEY, num_workers)

@@ -22,6 +22,7 @@ from evaluation import settings
 from meta_train import __main__ as command
 from meta_train import checkpoint
 from meta_train.config import OtherConfig, claim
+from meta_train.estimators import ESTIMATORS
 from meta_train.loop import Progress, loop
 
 ROOT = Path(__file__).parent.parent
@@ -148,7 +149,7 @@ def test_unknown_name_lists_the_known_ones(section):
     known = {
         "rule": "mlp",
         "family": "mlp, quadratic",
-        "estimator": "bootstrapped, pes, truncated",
+        "estimator": ", ".join(sorted(ESTIMATORS)),
     }
     assert "unknown" in message and known[section] in message
 
@@ -246,7 +247,7 @@ def test_workdir_of_another_config_is_refused_with_the_differing_keys(tmp_path):
         claim(tmp_path, other | {"seed": 7})
     lines = str(error.value).splitlines()[1:]
     keys = [line.split(":")[0].strip() for line in lines]
-    assert keys == ["estimator.args.sigma", "estimator.name", "seed"]
+    assert keys == ["estimator.args.noise", "estimator.name", "seed"]
     assert (tmp_path / "config.json").read_text() == there
 
 

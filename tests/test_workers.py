@@ -17,7 +17,7 @@ KEY = jax.random.key(3)
 def test_a_diverged_worker_is_masked_and_restarts(name):
     family = toys.family_of(lambda x, batch: jnp.sum(jnp.log(x + batch)), [1.0], 1.0)
     inner = toys.inner(toys.heavy_ball(), family, window=3, horizon=30)
-    args = {"sigma": 1e-3} if name == "pes" else {}
+    args = {"noise": toys.noise(1e-3)} if name == "pes" else {}
     estimator = estimators.build(name, inner=inner, num_workers=64, **args)
     theta = toys.heavy_ball().init(KEY)
     state = estimator.init(theta, {}, KEY)
@@ -30,7 +30,7 @@ def test_a_diverged_worker_is_masked_and_restarts(name):
     restarted = worker.step.reshape(64, -1)[:, 0] == 0
     assert int(restarted.sum()) == estimate.metrics["diverged"]
     if name == "pes":
-        assert bool(((state.xi["decay"] == 0) == restarted).all())
+        assert bool(((state.score["decay"] == 0) == restarted).all())
 
 
 def growing(shape, base_shape):
@@ -46,6 +46,8 @@ def test_a_worker_trains_under_its_schedule_and_mup():
         family=growing((4, 6), (2, 3)),
         window=5,
         horizon=(8, 8),
+        growth=0,
+        reduce="mean",
         valid_weight=0.0,
         log_offset=None,
         schedule={"name": "linear", "peak": 2.0},
@@ -57,7 +59,7 @@ def test_a_worker_trains_under_its_schedule_and_mup():
     for step in range(5):
         momentum = 0.5 * momentum + x
         x -= 2.0 * (1 - step / 8) * 0.1 * momentum / 2  # 1/r_in = 2/4
-        np.testing.assert_allclose(losses[step], 24 * x**2 / 2, rtol=1e-5)
+        np.testing.assert_allclose(losses.value[step], 24 * x**2 / 2, rtol=1e-5)
     np.testing.assert_allclose(worker.params["x"], x, rtol=1e-5)
 
 

@@ -13,6 +13,11 @@ QUADRATIC = {
 }
 
 
+def estimators():
+    """Returns the arguments of every estimator in configs/demo.py, by name."""
+    return runpy.run_path(str(DEMO))["ESTIMATORS"]
+
+
 def demo(variant):
     """Returns a config of configs/demo.py."""
     return runpy.run_path(str(DEMO))["get_config"](variant)

@@ -66,6 +66,8 @@ def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **fai
         families={"toy": suites.build("quadratic", **tiny.QUADRATIC)},
         learner=learner(**failures),
         data=jnp.float32(1.0),
+        whole=lambda theta: theta,
+        inner_steps=8,
         outer=outer,
         log=Log(every=log, tensorboard=tensorboard),
         saving=Saving(every=save, keep=3),

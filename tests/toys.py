@@ -95,14 +95,32 @@ def inner(
     valid_weight=0.0,
     log_offset=None,
     stagger=False,
+    growth=0,
+    reduce="mean",
 ):
     return unroll.inner(
         rule=rule,
         family=family,
         window=window,
-        horizon=(horizon, horizon),
+        horizon=horizon if isinstance(horizon, tuple) else (horizon, horizon),
+        growth=growth,
+        reduce=reduce,
         valid_weight=valid_weight,
         log_offset=log_offset,
         schedule=None,
         stagger=stagger,
     )
+
+
+def noise(sigma, **changes):
+    """Returns the settings of a noise, as in a config."""
+    plain = dict(
+        per_leaf=False, antithetic=True, shared_batches=True, sign=False, clip=None
+    )
+    return plain | {"sigma": sigma} | changes
+
+
+def target(**changes):
+    """Returns the settings of a bootstrapped target, as in a config."""
+    plain = dict(rule_steps=0, baseline_steps=1, baseline="sgd", learning_rate=0.2)
+    return plain | changes

@@ -1,27 +1,58 @@
 """Meta-gradient estimators behind one interface."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from evaluation import settings
 from meta_train.estimators.base import Estimate, Estimator
-from meta_train.estimators.bootstrapped import bootstrapped
+from meta_train.estimators.bootstrapped import (
+    Target,
+    bootstrapped,
+    bootstrapped_pes,
+)
+from meta_train.estimators.combined import combined
+from meta_train.estimators.evolution import es, nres, pes, truncated_es
 from meta_train.estimators.mixture import mix
-from meta_train.estimators.pes import pes
-from meta_train.estimators.truncated import truncated
+from meta_train.estimators.noise import Noise
+from meta_train.estimators.reverse import full, multi_step, smoothed, truncated
 from tasks.base import known
 
 ESTIMATORS = {
     "truncated": truncated,
-    "bootstrapped": bootstrapped,
+    "multi_step": multi_step,
+    "smoothed": smoothed,
+    "full": full,
+    "es": es,
+    "truncated_es": truncated_es,
     "pes": pes,
+    "nres": nres,
+    "bootstrapped": bootstrapped,
+    "bootstrapped_pes": bootstrapped_pes,
+    "combined": combined,
 }
+SECTIONS = {"noise": Noise, "target": Target}  # arguments with settings of their own
 
-__all__ = ["ESTIMATORS", "Estimate", "Estimator", "build", "mix"]
+__all__ = ["ESTIMATORS", "Estimate", "Estimator", "build", "built", "mix"]
 
 
 def build(name: str, **args: Any) -> Estimator:
-    """Returns the estimator `name` of `ESTIMATORS`.
+    """Returns the estimator `name` of `ESTIMATORS`; `args` as `built` takes them.
 
     Raises:
       ValueError: for an unknown name, listing the known ones.
     """
-    return ESTIMATORS[known("estimator", name, ESTIMATORS)](**args)
+    return ESTIMATORS[known("estimator", name, ESTIMATORS)](**built(args))
+
+
+def built(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns arguments of an estimator, with `noise` and `target` built from dicts.
+
+    Raises:
+      ValueError: for a setting of these that is unknown or missing, or a bad value.
+    """
+    return {
+        name: settings.call(SECTIONS[name], f"config.estimator.args.{name}", value)
+        if name in SECTIONS and isinstance(value, Mapping)
+        else value
+        for name, value in args.items()
+    }

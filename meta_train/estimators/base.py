@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from meta_train.unroll import Inner, Losses, Worker
+
 Theta = Any
 EstimatorState = Any  # a pytree of arrays; workers are the leading axis
 
@@ -19,25 +21,30 @@ class Estimate(NamedTuple):
       loss: scalar mean meta-loss over valid workers and the window; NaN if none is.
       metrics: scalars by name; always `objective` (whose gradient is estimated),
         `restarts` and `diverged` (counts of workers), `valid` (the number of
-        workers averaged over) and `snr` (see `signal_to_noise`).
+        workers averaged over) and `snr`, the signal-to-noise ratio |grad|^2 over the
+        sum of `variance` (FORMULAS 2).
+      variance: pytree like theta, that of the mean over workers, where it is known.
     """
 
     grad: Theta
     loss: jax.Array
     metrics: dict[str, jax.Array]
+    variance: Theta = None
 
 
 class Estimator(NamedTuple):
     """`init(theta, data, key) -> state`; `estimate(theta, state, data, key)`.
 
-    `estimate` returns `(Estimate, state)`. Both are pure and jittable. `sharding` is a
-    prefix of the state's tree: how its leaves lie on the devices of axis "worker".
+    `estimate` returns `(Estimate, state)`. Both are pure and jittable. `steps` is how
+    many inner steps an estimate takes, of all workers together. `sharding` is a prefix
+    of the state's tree: how its leaves lie on the devices of axis "worker".
     """
 
     init: Callable[[Theta, Any, jax.Array], EstimatorState]
     estimate: Callable[
         [Theta, EstimatorState, Any, jax.Array], tuple[Estimate, EstimatorState]
     ]
+    steps: int = 0
     sharding: Any = PartitionSpec("worker")
 
 
@@ -62,19 +69,22 @@ def valid_mean(values: Any, valid: jax.Array) -> Any:
     return jax.tree.map(mean, values)
 
 
-def signal_to_noise(grads: Any, mean: Any, valid: jax.Array) -> jax.Array:
-    """Returns |mean|^2 over the variance of the mean, trace Cov / n (FORMULAS 2).
+def variance_of_mean(grads: Any, mean: Any, valid: jax.Array) -> Any:
+    """Returns the variance of each entry of a mean over valid workers.
 
     Args:
       grads: leaves [n, ...], one gradient a worker.
       mean: of those that are valid.
       valid: [n].
     """
-    count = valid.sum()
     square = jax.tree.map(lambda g, m: jnp.square(g - m[None]), grads, mean)
-    variances = jax.tree.leaves(valid_mean(square, valid))
-    variance = sum(jnp.sum(x) for x in variances) / jnp.maximum(1, count - 1)
-    return sum(jnp.sum(jnp.square(m)) for m in jax.tree.leaves(mean)) / variance
+    count = jnp.maximum(1, valid.sum() - 1)
+    return jax.tree.map(lambda x: x / count, valid_mean(square, valid))
+
+
+def total(tree: Any) -> jax.Array:
+    """Returns the sum of every entry of a tree."""
+    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(tree))
 
 
 class Contribution(NamedTuple):
@@ -82,7 +92,7 @@ class Contribution(NamedTuple):
 
     Attributes:
       grad: pytree like theta.
-      loss: scalar, its mean meta-loss.
+      losses: those it saw, [W]; of a pair, their mean.
       objective: scalar whose gradient is estimated.
       valid: whether it is averaged in.
       restarted: whether its run ended inside the window.
@@ -90,7 +100,7 @@ class Contribution(NamedTuple):
     """
 
     grad: Theta
-    loss: jax.Array
+    losses: Losses
     objective: jax.Array
     valid: jax.Array
     restarted: jax.Array
@@ -102,11 +112,12 @@ def per_worker(
     one: Callable[[Theta, Any, Any, jax.Array], Contribution],
     *,
     num_workers: int,
+    steps: int,
 ) -> Estimator:
     """Returns the estimator that averages `one` over its valid workers.
 
-    `start` makes the state of one worker. Workers that are not valid are masked one
-    by one, never averaged in.
+    `start` makes the state of one worker, which takes `steps` inner steps an estimate.
+    Workers that are not valid are masked one by one, never averaged in.
     """
 
     def init(theta: Theta, data: Any, key: jax.Array) -> EstimatorState:
@@ -117,14 +128,43 @@ def per_worker(
         theta: Theta, state: EstimatorState, data: Any, key: jax.Array
     ) -> tuple[Estimate, EstimatorState]:
         keys = worker_keys(key, num_workers)
-        all_workers = jax.vmap(one, in_axes=(None, 0, None, 0))
+        # Named, so that one worker can measure itself by all.
+        all_workers = jax.vmap(one, in_axes=(None, 0, None, 0), axis_name="workers")
         out = all_workers(theta, state, data, keys)
         counts = dict(diverged=~out.valid, restarts=out.restarted, valid=out.valid)
         metrics = {name: jnp.sum(flags) for name, flags in counts.items()}
-        means = (out.grad, out.loss, out.objective)
+        means = (out.grad, jax.vmap(Losses.mean)(out.losses), out.objective)
         grad, *scalars = valid_mean(means, out.valid)
         loss, objective = (jnp.where(out.valid.any(), x, jnp.nan) for x in scalars)
-        metrics["snr"] = signal_to_noise(out.grad, grad, out.valid)
-        return Estimate(grad, loss, dict(metrics, objective=objective)), out.state
+        variance = variance_of_mean(out.grad, grad, out.valid)
+        metrics["snr"] = total(jax.tree.map(jnp.square, grad)) / total(variance)
+        metrics["objective"] = objective
+        return Estimate(grad, loss, metrics, variance), out.state
 
-    return Estimator(init, estimate)
+    return Estimator(init, estimate, num_workers * steps)
+
+
+def per_run(
+    measure: Callable[[Theta, Worker, Any, jax.Array], tuple],
+    *,
+    inner: Inner,
+    num_workers: int,
+    runs: int,
+) -> Estimator:
+    """Returns the estimator that averages `measure`, of so many runs, over workers.
+
+    `measure(theta, worker, data, key)` takes a worker at its first step and returns the
+    first four of a `Contribution`. All that a worker keeps is how often it did so.
+    """
+
+    def start(theta: Theta, data: Any, key: jax.Array) -> jax.Array:
+        return jnp.zeros([], jnp.int32)
+
+    def one(theta: Theta, count: jax.Array, data: Any, key: jax.Array) -> Contribution:
+        fresh_key, own_key = jax.random.split(key)
+        worker = inner.fresh(theta, data, fresh_key, count)
+        *found, valid = measure(theta, worker, data, own_key)
+        return Contribution(*found, valid, restarted=valid, state=count + 1)
+
+    steps = runs * inner.longest
+    return per_worker(start, one, num_workers=num_workers, steps=steps)

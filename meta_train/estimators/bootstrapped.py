@@ -1,90 +1,225 @@
 """Bootstrapped meta-gradients (arXiv:2109.04504): match a target further on."""
 
-import functools
-from typing import Any
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from meta_train.estimators.base import Estimator, Theta
-from meta_train.estimators.truncated import reverse_mode
-from meta_train.unroll import Inner, Worker
+from meta_train.estimators.base import (
+    Contribution,
+    Estimator,
+    Theta,
+    all_finite,
+    per_worker,
+    total,
+)
+from meta_train.estimators.noise import Noise, moved, stacked
+from meta_train.unroll import Inner, Worker, where
+from tasks.base import known
 
-TARGETS = {"sgd": optax.sgd, "adam": optax.adam}
+BASELINES = {"sgd": optax.sgd, "adam": optax.adam}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+    """Settings of where a bootstrapped target lies, seen from x_W.
+
+    Without a last step by a baseline a rule that does nothing would match its target.
+
+    Attributes:
+      rule_steps: steps by the rule at first, L - 1 >= 0.
+      baseline_steps: steps by the baseline after them, at least 1; all are, for a
+        target by the baseline alone.
+      baseline: "sgd" or "adam", with a state that starts at x_W or after the rule.
+      learning_rate: of the baseline.
+    """
+
+    rule_steps: int
+    baseline_steps: int
+    baseline: str
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an unknown baseline, or too few steps."""
+        known("baseline", self.baseline, BASELINES)
+        if self.rule_steps < 0 or self.baseline_steps < 1:
+            raise ValueError(
+                "need rule_steps >= 0 and baseline_steps >= 1, got "
+                f"{self.rule_steps} and {self.baseline_steps}."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Returns how many steps it takes to get there."""
+        return self.rule_steps + self.baseline_steps
 
 
 def bootstrapped(
-    *,
-    inner: Inner,
-    num_workers: int,
-    matching: str,
-    extra_steps: int,
-    target: str,
-    target_learning_rate: float,
+    *, inner: Inner, num_workers: int, matching: str, target: Target, reuse: bool
 ) -> Estimator:
-    """Returns the gradient of the distance from x_W to a bootstrapped target.
+    """Returns the gradient of the distance from x_W to a target, by reverse mode.
 
-    The target continues from x_W by `extra_steps` - 1 steps of the rule and one
-    ordinary gradient step, without which a rule that does nothing would match its
-    target. The target is a constant; memory grows with the window only. Runs
-    continue from x_W, and end with the window in which they reach their horizon.
+    The target is a constant; memory grows with the window only. Runs end with the
+    window in which they reach their horizon.
 
     Args:
       inner: what each worker runs.
       num_workers: inner runs in parallel, n.
       matching: "parameters" (squared distance) or "kl" (target || candidate, between
         predictions on one batch; the task's aux must hold logits).
-      extra_steps: L, steps from x_W to the target, at least 1.
-      target: optimizer of the last step, "sgd" or "adam".
-      target_learning_rate: step size of the last step.
+      target: where it lies.
+      reuse: whether runs go on from where the rule came to on its way to the target,
+        rather than from x_W; those steps are then not taken twice.
 
     Raises:
-      ValueError: for an unknown matching or target, or no extra steps.
+      ValueError: for an unknown matching.
     """
-    if matching not in MATCHINGS:
-        raise ValueError(f"unknown {matching=}; known: {', '.join(MATCHINGS)}.")
-    if target not in TARGETS:
-        raise ValueError(f"unknown {target=}; known: {', '.join(TARGETS)}.")
-    if extra_steps < 1:
-        raise ValueError(f"extra_steps must be at least 1, got {extra_steps=}.")
-    last = TARGETS[target](target_learning_rate)
-    distance = functools.partial(MATCHINGS[matching], inner)
+    distance = MATCHINGS[known("matching", matching, MATCHINGS)]
 
-    def destination(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Worker:
-        """Returns the worker L - 1 steps of the rule and one gradient step on."""
-        unroll_key, last_key = jax.random.split(key)
-        if extra_steps > 1:
-            worker, _ = inner.unroll(theta, worker, data, unroll_key, extra_steps - 1)
+    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+        window_key, objective_key, restart_key = jax.random.split(key, 3)
+        target_key, match_key = jax.random.split(objective_key)
+
+        def value(theta: Theta) -> tuple[jax.Array, tuple]:
+            # A run that restarted here would end where theta had no say.
+            after, losses = inner.unroll(
+                theta, worker, data, window_key, inner.num_steps
+            )
+            still, start = jax.lax.stop_gradient((theta, after))
+            found = _target(inner, target, still, start, data, target_key)
+            further, goal = jax.lax.stop_gradient(found)
+            scalar = distance(inner, goal, after, data, match_key)
+            return scalar, (further if reuse else start, losses)
+
+        (scalar, aux), grad = jax.value_and_grad(value, has_aux=True)(theta)
+        after, losses = aux
+        valid = all_finite((scalar, losses.value, grad, after.params))
+        after, restarted = inner.restart(theta, after, data, restart_key, ~valid)
+        return Contribution(grad, losses, scalar, valid, valid & restarted, after)
+
+    steps = inner.num_steps + target.steps
+    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)
+
+
+class MatchingState(NamedTuple):
+    """What matching by PES keeps; every leaf has the workers as leading axis.
+
+    Attributes:
+      worker: leaves [n, ...], the run along theta itself, which makes the targets.
+      pair: leaves [n, 2, ...], the runs at perturbed thetas, which are to match.
+      score: leaves [n, ...], the sum of the scores since the pair left the run.
+      windows: [n], the windows since then.
+    """
+
+    worker: Worker
+    pair: Worker
+    score: Theta
+    windows: jax.Array
+
+
+def bootstrapped_pes(
+    *,
+    inner: Inner,
+    num_workers: int,
+    matching: str,
+    target: Target,
+    span: int,
+    noise: Noise,
+) -> Estimator:
+    """Returns the gradient of distances to bootstrapped targets, by PES.
+
+    A pair leaves the run along theta, is matched with its targets at the end of each of
+    the next `span` windows, and then starts from it again. So it estimates the gradient
+    through up to `span` windows, whatever their length, and keeps nothing to
+    differentiate. Runs end with the window in which they reach their horizon.
+
+    Args:
+      inner: what each worker runs.
+      num_workers: pairs in parallel, n.
+      matching: as in `bootstrapped`.
+      target: where it lies, seen from the run along theta.
+      span: windows from one start of a pair to the next, at least 1.
+      noise: perturbs theta, anew in each window.
+
+    Raises:
+      ValueError: for an unknown matching, or no span.
+    """
+    distance = MATCHINGS[known("matching", matching, MATCHINGS)]
+    if span < 1:
+        raise ValueError(f"span must be at least 1, got {span=}.")
+
+    def parted(theta: Theta, worker: Worker) -> MatchingState:
+        nothing = jax.tree.map(jnp.zeros_like, theta)
+        return MatchingState(worker, stacked(worker, worker), nothing, jnp.int32(0))
+
+    def start(theta: Theta, data: Any, key: jax.Array) -> MatchingState:
+        return parted(theta, inner.start(theta, data, key))
+
+    def one(
+        theta: Theta, state: MatchingState, data: Any, key: jax.Array
+    ) -> Contribution:
+        noise_key, window_key, target_key, match_key, restart_key = jax.random.split(
+            key, 5
+        )
+        kick = noise.draw(noise_key, theta)
+        score = jax.tree.map(jnp.add, state.score, kick.score)
+
+        def unroll(theta: Theta, worker: Worker) -> tuple[Worker, Any]:
+            return inner.unroll(theta, worker, data, window_key, inner.num_steps)
+
+        pair, _ = jax.vmap(unroll)(moved(theta, kick), state.pair)
+        worker, losses = unroll(theta, state.worker)
+        _, goal = _target(inner, target, theta, worker, data, target_key)
+        distances = jax.vmap(lambda x: distance(inner, goal, x, data, match_key))(pair)
+        difference = noise.differences(distances)
+        grad = jax.tree.map(lambda s: s * difference, score)
+        valid = all_finite((losses.value, distances, grad, pair.params, worker.params))
+        worker, restarted = inner.restart(theta, worker, data, restart_key, ~valid)
+        after = MatchingState(worker, pair, score, state.windows + 1)
+        again = restarted | (after.windows == span)
+        after = where(again, parted(theta, worker), after)
+        return Contribution(
+            grad, losses, distances.mean(), valid, valid & restarted, after
+        )
+
+    steps = 3 * inner.num_steps + target.steps
+    return per_worker(start, one, num_workers=num_workers, steps=steps)
+
+
+def _target(
+    inner: Inner, target: Target, theta: Theta, worker: Worker, data: Any, key: Any
+) -> tuple[Worker, Worker]:
+    """Returns the worker where the rule leaves it, and the target."""
+    rule_key, last_key = jax.random.split(key)
+    if target.rule_steps:
+        worker, _ = inner.unroll(theta, worker, data, rule_key, target.rule_steps)
+    baseline = BASELINES[target.baseline](target.learning_rate)
+
+    def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], None]:
+        params, state = carry
 
         def loss(params: Any) -> jax.Array:
-            return inner.loss(worker._replace(params=params), data, last_key)[0]
+            return inner.loss(worker._replace(params=params), data, key)[0]
 
-        grads = jax.grad(loss)(worker.params)
-        updates, _ = last.update(grads, last.init(worker.params), worker.params)
-        return worker._replace(params=optax.apply_updates(worker.params, updates))
+        updates, state = baseline.update(jax.grad(loss)(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
 
-    def mismatch(theta, after, losses, data, key):
-        target_key, match_key = jax.random.split(key)
-        theta, start = jax.lax.stop_gradient((theta, after))
-        goal = destination(theta, start, data, target_key)
-        return distance(jax.lax.stop_gradient(goal), after, data, match_key)
-
-    def window(theta, worker, data, key):
-        # A run that restarted inside the window would end where theta had no say.
-        return inner.unroll(theta, worker, data, key, inner.num_steps)
-
-    return reverse_mode(mismatch, window=window, inner=inner, num_workers=num_workers)
+    keys = jax.random.split(last_key, target.baseline_steps)
+    start = (worker.params, baseline.init(worker.params))
+    (params, _), _ = jax.lax.scan(step, start, keys)
+    return worker, worker._replace(params=params)
 
 
 def _squared_distance(
     inner: Inner, goal: Worker, candidate: Worker, data: Any, key: jax.Array
 ) -> jax.Array:
     del inner, data, key
-    square = jax.tree.map(
-        lambda a, b: jnp.sum(jnp.square(a - b)), goal.params, candidate.params
+    return total(
+        jax.tree.map(lambda a, b: jnp.square(a - b), goal.params, candidate.params)
     )
-    return sum(jax.tree.leaves(square))
 
 
 def _kl(
@@ -96,4 +231,7 @@ def _kl(
     return jnp.mean(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1))
 
 
-MATCHINGS = {"parameters": _squared_distance, "kl": _kl}
+MATCHINGS: dict[str, Callable[..., jax.Array]] = {
+    "parameters": _squared_distance,
+    "kl": _kl,
+}

@@ -86,7 +86,9 @@ def mix(estimators: Mapping[str, Estimator], weights: Mapping[str, float]) -> Es
 
     everywhere = PartitionSpec()
     workers = tuple(one.sharding for one in estimators.values())
-    return Estimator(init, estimate, MixtureState(workers, everywhere, everywhere))
+    steps = max(one.steps for one in estimators.values())
+    sharding = MixtureState(workers, everywhere, everywhere)
+    return Estimator(init, estimate, steps, sharding)
 
 
 def _counted(state: MixtureState, drawn: jax.Array, found: Estimate) -> MixtureState:
@@ -118,4 +120,4 @@ def _alone(one: Estimator) -> Estimator:
     def estimate(theta, state, data, key):
         return one.estimate(theta, state, data[0], key)
 
-    return Estimator(init, estimate, one.sharding)
+    return Estimator(init, estimate, one.steps, one.sharding)

@@ -1,0 +1,154 @@
+"""Reverse mode: through one window, or through whole runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from meta_train.estimators.base import (
+    Contribution,
+    Estimator,
+    Theta,
+    all_finite,
+    per_run,
+    per_worker,
+)
+from meta_train.estimators.noise import Noise, moved, pair_mean
+from meta_train.unroll import Inner, Losses, Worker
+
+
+def truncated(*, inner: Inner, num_workers: int) -> Estimator:
+    """Returns the gradient of a window's mean objective; what enters it is constant.
+
+    Exact when the window is the horizon, biased towards short-sighted rules when it
+    is shorter. Memory grows with the window.
+
+    Args:
+      inner: what each worker runs.
+      num_workers: inner runs in parallel, n.
+    """
+    return reverse_mode(
+        _mean, window=inner.window, inner=inner, num_workers=num_workers
+    )
+
+
+def multi_step(*, inner: Inner, num_workers: int, decay: float) -> Estimator:
+    """Returns the truncated gradient of a weighted mean of a window's losses.
+
+    The weight of the window's k-th loss is proportional to decay^k: below 1 it stresses
+    the first steps, at 1 none, far above 1 only the last (after arXiv:2111.00206).
+
+    Args:
+      inner: what each worker runs.
+      num_workers: inner runs in parallel, n.
+      decay: of the weights from step to step, > 0.
+
+    Raises:
+      ValueError: for a decay that is not positive.
+    """
+    if decay <= 0:
+        raise ValueError(f"decay must be positive, got {decay=}.")
+
+    def mixed(theta, after, losses, data, key):
+        powers = jnp.arange(losses.objective.size) * jnp.log(decay)
+        shares = jax.nn.softmax(jnp.where(losses.taken, powers, -jnp.inf))
+        return jnp.sum(shares * losses.objective)
+
+    return reverse_mode(
+        mixed, window=inner.window, inner=inner, num_workers=num_workers
+    )
+
+
+def full(*, inner: Inner, num_workers: int) -> Estimator:
+    """Returns the exact gradient of whole runs.
+
+    It is rematerialised, so that memory grows as the root of the horizon, at the cost
+    of a second run forward.
+
+    Args:
+      inner: what each worker runs; its `window` and `stagger` do not matter.
+      num_workers: inner runs in parallel, n.
+    """
+
+    def measure(theta: Theta, worker: Worker, data: Any, key: jax.Array):
+        def value(theta: Theta) -> tuple[jax.Array, tuple]:
+            after, losses = inner.run(theta, worker, data, key)
+            return jnp.mean(losses.objective), (after, losses)
+
+        (scalar, aux), grad = jax.value_and_grad(value, has_aux=True)(theta)
+        after, losses = aux
+        return grad, losses, scalar, all_finite((losses.value, grad, after.params))
+
+    return per_run(measure, inner=inner, num_workers=num_workers, runs=1)
+
+
+def smoothed(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
+    """Returns the truncated gradient, the mean of those at theta + eps and - eps.
+
+    It is that of the objective that `truncated_es` smooths, with which it can be
+    combined therefore. Runs move on along theta itself.
+
+    Args:
+      inner: what each worker runs.
+      num_workers: pairs in parallel, n.
+      noise: perturbs theta.
+    """
+
+    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+        noise_key, window_key, restart_key = jax.random.split(key, 3)
+        thetas = moved(theta, noise.draw(noise_key, theta))
+
+        def value(theta: Theta, salt: Any) -> tuple[jax.Array, tuple]:
+            pair, losses = inner.window(theta, worker, data, window_key, salt=salt)
+            return jnp.mean(losses.objective), (pair, losses)
+
+        gradient = jax.vmap(jax.value_and_grad(value, has_aux=True))
+        (scalars, (pair, losses)), grads = gradient(thetas, noise.salts())
+        after, _ = inner.window(theta, worker, data, window_key)
+        grad = jax.tree.map(lambda g: jnp.mean(g, axis=0), grads)
+        valid = all_finite((losses.value, grad, pair.params, after.params))
+        losses = pair_mean(losses)
+        restarted = valid & (losses.later.any() | (after.step == 0))
+        after, _ = inner.restart(theta, after, data, restart_key, ~valid)
+        return Contribution(grad, losses, scalars.mean(), valid, restarted, after)
+
+    steps = 3 * inner.num_steps
+    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)
+
+
+def _mean(theta, after, losses, data, key):
+    """Returns the mean objective of a window."""
+    return jnp.mean(losses.objective)
+
+
+def reverse_mode(
+    objective: Callable[..., jax.Array],
+    *,
+    window: Callable[..., tuple[Worker, Losses]],
+    inner: Inner,
+    num_workers: int,
+) -> Estimator:
+    """Returns the gradient of any objective of a window, the entering state constant.
+
+    `objective(theta, after, losses, data, key)` takes the worker after the window and
+    the window's `Losses` [W] and returns a scalar. `window(theta, worker, data, key)`
+    may go past the horizon: workers that did restart afterwards.
+    """
+
+    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+        window_key, objective_key, restart_key = jax.random.split(key, 3)
+
+        def value(theta: Theta) -> tuple[jax.Array, tuple]:
+            after, losses = window(theta, worker, data, window_key)
+            return objective(theta, after, losses, data, objective_key), (after, losses)
+
+        (scalar, aux), grad = jax.value_and_grad(value, has_aux=True)(theta)
+        after, losses = aux
+        valid = all_finite((scalar, losses.value, grad, after.params))
+        after, _ = inner.restart(theta, after, data, restart_key, ~valid)
+        restarted = valid & (losses.later.any() | (after.step == 0))
+        return Contribution(grad, losses, scalar, valid, restarted, after)
+
+    steps = inner.num_steps
+    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)

@@ -1,0 +1,91 @@
+"""What of theta is learned, and from where: a rule started elsewhere, and frozen."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lopt import catalogue
+from lopt.types import LearnedOptimizer, Theta
+
+
+def started(rule: LearnedOptimizer, source: str | Path | None) -> LearnedOptimizer:
+    """Returns the rule whose first theta is that of an artifact.
+
+    Args:
+      rule: what is learned.
+      source: directory or released name of an artifact of that rule; None: `rule` as
+        it is.
+
+    Raises:
+      ValueError: if it is damaged, or its theta has other shapes.
+    """
+    if source is None:
+        return rule
+    theta = catalogue.read(source).theta
+    shapes, own = _shapes(theta), _shapes(jax.eval_shape(rule.init, jax.random.key(0)))
+    if shapes != own:
+        wrong = sorted(name for name, _ in set(shapes.items()) ^ set(own.items()))
+        raise ValueError(
+            f"config.theta.start: {source} is of another rule; they differ in "
+            f"{', '.join(dict.fromkeys(wrong))}."
+        )
+    return rule._replace(init=lambda key: theta)
+
+
+def frozen(
+    rule: LearnedOptimizer, names: tuple[str, ...], key: jax.Array
+) -> LearnedOptimizer:
+    """Returns the rule of the leaves that are learned; the others stay as they begin.
+
+    Its theta has None in their places, so that they are neither perturbed nor decayed
+    nor clipped with the rest, nor seen by any estimator.
+
+    Args:
+      rule: with all leaves.
+      names: of leaves or branches, such as "decays" or "network/w0".
+      key: that `init` will be called with.
+
+    Raises:
+      ValueError: for a name of none, with those there are, or if none is learned.
+    """
+    if not names:
+        return rule
+    whole = rule.init(key)
+    paths = {path: _name(path) for path, _ in jax.tree.leaves_with_path(whole)}
+    for name in names:
+        if not any(_within(path, name) for path in paths.values()):
+            known = ", ".join(paths.values())
+            raise ValueError(f"config.theta.frozen: no leaf {name!r}; known: {known}.")
+    if all(any(_within(path, name) for name in names) for path in paths.values()):
+        raise ValueError("config.theta.frozen: no leaf is left to be learned.")
+
+    def learned(theta: Theta) -> Theta:
+        return jax.tree.map_with_path(
+            lambda path, x: None if any(_within(_name(path), n) for n in names) else x,
+            theta,
+        )
+
+    def bind(theta: Theta, **kwargs: Any):
+        return rule.bind(joined(theta, whole), **kwargs)
+
+    return rule._replace(init=lambda key: learned(rule.init(key)), bind=bind)
+
+
+def joined(theta: Theta, whole: Theta) -> Theta:
+    """Returns theta, with leaves of `whole` where it has None."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, theta, whole, is_leaf=lambda x: x is None
+    )
+
+
+def _shapes(theta: Theta) -> dict[str, tuple[int, ...]]:
+    return {_name(path): x.shape for path, x in jax.tree.leaves_with_path(theta)}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _within(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}/")
