@@ -228,7 +228,8 @@ def _fresh(family, optimizer, window, horizon, growth):
     def bound(windows):
         if not growth:
             return most
-        return least * (most / least) ** jnp.minimum(1.0, windows / growth)
+        grown = least * (most / least) ** jnp.minimum(1.0, windows / growth)
+        return jnp.where(windows < growth, grown, most)  # else rounded below it
 
     def fresh(theta: Any, data: Any, key: jax.Array, windows: jax.Array) -> Worker:
         draw_key, init_key, horizon_key = jax.random.split(key, 3)
@@ -383,7 +384,7 @@ def _run(step, most):
         remaining = worker.horizon - worker.step
         after, losses = jax.lax.scan(part, _counted(worker), keys)
         losses = jax.tree.map(lambda x: x.reshape(padded), losses)
-        objective = losses.objective * (padded / remaining)
+        objective = losses.objective * padded / remaining
         return after, losses._replace(objective=objective)
 
     return run
