@@ -79,8 +79,8 @@ class Inner(NamedTuple):
         horizon, rematerialised so that memory grows as the root of its length. The
         mean of `objective` is that over the steps of the run.
       restart: (theta, worker, data, key, force) -> (worker, restarted).
-      unroll: (theta, worker, data, key, num_steps) -> (worker, Losses [num_steps]),
-        past the horizon too.
+      unroll: (theta, worker, data, key, num_steps, salt=None) -> (worker, Losses
+        [num_steps]), past the horizon too.
       loss: (worker, data, key) -> (training loss, aux) on a batch drawn from key.
       meta_loss: (worker, data, key) -> the meta-loss, on batches drawn from key.
     """
@@ -350,13 +350,13 @@ def _window(step, restart, window):
 def _unroll(step):
     """Returns `Inner.unroll`."""
 
-    def unroll(theta, worker, data, key, num_steps):
+    def unroll(theta, worker, data, key, num_steps, salt=None):
         @jax.checkpoint
         def body(worker, batch_keys):
             worker, losses = step(theta, data, worker, batch_keys)
             return worker, Losses(*losses, jnp.bool_(True), jnp.bool_(False))
 
-        return jax.lax.scan(body, _counted(worker), _keys(key, num_steps, None)[0])
+        return jax.lax.scan(body, _counted(worker), _keys(key, num_steps, salt)[0])
 
     return unroll
 

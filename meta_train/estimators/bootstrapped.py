@@ -66,7 +66,7 @@ def bootstrapped(
     window in which they reach their horizon.
 
     Args:
-      inner: what each worker runs.
+      inner: what each worker runs; every window is as long as the longest.
       num_workers: inner runs in parallel, n.
       matching: "parameters" (squared distance) or "kl" (target || candidate, between
         predictions on one batch; the task's aux must hold logits).
@@ -137,7 +137,7 @@ def bootstrapped_pes(
     differentiate. Runs end with the window in which they reach their horizon.
 
     Args:
-      inner: what each worker runs.
+      inner: what each worker runs; every window is as long as the longest.
       num_workers: pairs in parallel, n.
       matching: as in `bootstrapped`.
       target: where it lies, seen from the run along theta.
@@ -167,11 +167,11 @@ def bootstrapped_pes(
         kick = noise.draw(noise_key, theta)
         score = jax.tree.map(jnp.add, state.score, kick.score)
 
-        def unroll(theta: Theta, worker: Worker) -> tuple[Worker, Any]:
-            return inner.unroll(theta, worker, data, window_key, inner.num_steps)
+        def unroll(theta: Theta, worker: Worker, salt: Any) -> tuple[Worker, Any]:
+            return inner.unroll(theta, worker, data, window_key, inner.num_steps, salt)
 
-        pair, _ = jax.vmap(unroll)(moved(theta, kick), state.pair)
-        worker, losses = unroll(theta, state.worker)
+        pair, _ = jax.vmap(unroll)(moved(theta, kick), state.pair, noise.salts())
+        worker, losses = unroll(theta, state.worker, None)
         _, goal = _target(inner, target, theta, worker, data, target_key)
         distances = jax.vmap(lambda x: distance(inner, goal, x, data, match_key))(pair)
         difference = noise.differences(distances)
@@ -195,7 +195,8 @@ def _target(
     """Returns the worker where the rule leaves it, and the target."""
     rule_key, last_key = jax.random.split(key)
     if target.rule_steps:
-        worker, _ = inner.unroll(theta, worker, data, rule_key, target.rule_steps)
+        after, _ = inner.unroll(theta, worker, data, rule_key, target.rule_steps)
+        worker = after._replace(windows=worker.windows)  # these are not a window
     baseline = BASELINES[target.baseline](target.learning_rate)
 
     def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], None]:
