@@ -1,0 +1,94 @@
+"""Gradients of windows are biased, as far as closed forms say, and one-sidedly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from measured import agree, close, sampled
+
+WINDOWED = {"truncated": {}, "truncated_es": {"noise": dict(sigma=1e-3)}}
+
+
+@pytest.fixture(autouse=True)
+def x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def sgd(rate):
+    """Returns theta of toys.heavy_ball without momentum."""
+    return {"log_lr": np.log(rate), "decay": np.asarray(0.0)}
+
+
+def bowl(curvature, start, noise):
+    """Returns 1/2 x^T H x + noise . x with a diagonal H."""
+
+    def loss(x, batch):
+        return jnp.sum(0.5 * jnp.asarray(curvature) * x**2 + batch * x)
+
+    return toys.family_of(loss, start, noise)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_a_window_sees_no_steps_before_its_own(name):
+    # L_t = theta t. A step of age a, the o-th of its window, counts min(a, o), not a;
+    # in 35 steps every a of 1, ..., 7 meets every o of 1, ..., 5 once.
+    family = toys.family_of(lambda x, batch: jnp.sum(x), [0.0])
+    inner = toys.inner(toys.drift(), family, window=5, horizon=7)
+    seen = np.mean([min(a, o) for a in range(1, 8) for o in range(1, 6)])
+    assert round(seen, 4) == 2.4286  # and not 4, the mean of 1, ..., 7
+    found = sampled(name, inner, 0.0, **WINDOWED[name])
+    if name == "truncated":
+        close(found, np.full(20_000, seen))
+    else:
+        agree(found, np.full(1, seen))
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, 8])
+def test_truncation_leaves_of_each_step_of_sgd_the_share_its_window_saw(window):
+    # x_t = q^t x_0 with q = 1 - lr h, so dL_t/dlog(lr) = -lr h^2 x_0^2 t q^(2t - 1), of
+    # which t steps have an equal share.
+    rate, h = 0.1, 3.0
+    inner = toys.inner(
+        toys.heavy_ball(), bowl([h], [2.0], 0.0), window=window, horizon=8
+    )
+    t, q = np.arange(1, 9), 1 - rate * h
+    full = -rate * h**2 * 4 * t * q ** (2 * t - 1)
+    share = ((t - 1) % window + 1) / t
+    found = sampled("truncated", inner, sgd(rate), count=1, num_windows=8 // window)
+    close(found["log_lr"], (share * full).mean(keepdims=True))
+
+
+NOISY = dict(curvature=[0.2, 4.0], start=[5.0, 0.0])
+
+
+def noisy_sgd(log_lr, *, window, horizon=10):
+    """Returns the mean loss of SGD under unit noise, by recursion on E[x^2].
+
+    Its derivative takes what enters a window for a constant.
+    """
+    h, square = jnp.array(NOISY["curvature"]), jnp.square(jnp.array(NOISY["start"]))
+    rate, losses = jnp.exp(log_lr), []
+    for t in range(horizon):
+        square = square if t % window else jax.lax.stop_gradient(square)
+        square = (1 - rate * h) ** 2 * square + rate**2
+        losses.append(jnp.sum(h * square) / 2)
+    return jnp.stack(losses).mean()
+
+
+@pytest.mark.parametrize("name", [*WINDOWED, "full"])
+def test_truncation_prefers_too_small_learning_rates(name):
+    # Short-horizon bias (arXiv:1803.02021): noise along the steep axis costs at once,
+    # and progress along the flat one pays later.
+    rate, noisy = 0.3, bowl(**NOISY, noise=1.0)
+    short, whole = (
+        jax.grad(noisy_sgd)(np.log(rate), window=window) for window in (2, 10)
+    )
+    assert short > 0.2 and whole < -0.2  # descent lowers the rate, or raises it
+    inner = toys.inner(toys.heavy_ball(), noisy, window=2, horizon=10)
+    num_windows = 1 if name == "full" else 5
+    args = WINDOWED.get(name, {})
+    found = sampled(name, inner, sgd(rate), num_windows=num_windows, **args)
+    expected = whole if name == "full" else short
+    agree(found["log_lr"], np.full(1, expected), within=0.2)
