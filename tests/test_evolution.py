@@ -8,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from measured import THETA, agree, sampled, smoothed
+from measured import KEY, THETA, agree, sampled, smoothed
+
+from meta_train import estimators
+from meta_train.estimators.base import worker_keys
+from meta_train.estimators.noise import Noise
 
 SETTINGS = {
     "plain": dict(sigma=1e-3),
@@ -88,6 +92,46 @@ def drifting(name, *, noise, window=5, horizon=7, num_windows=7):
 def test_estimate_is_exact_on_a_linear_problem(name):
     # The published test (FORMULAS 2): 2.3 to 3.4 with the scores of another run.
     agree(drifting(name, noise=dict(sigma=1.0)), np.full(1, 4.0), within=0.02)
+
+
+def linear_by_hand(name, kicks):
+    """Returns each window's estimate by PES or NRES, in Python, and what is carried.
+
+    The pair is at theta + x and theta - x: their losses differ by 2 x. A run of 7 steps
+    sees the kicks of its windows, or one that was drawn in the window where it starts.
+    """
+    x, age, found = 0.0, 0, []
+    carried, kicks = (0.0, kicks) if name == "pes" else (kicks[0], kicks[1:])
+    for kick in kicks:
+        now, seen = (kick, carried + kick) if name == "pes" else (carried, carried)
+        total = 0.0
+        for _ in range(5):
+            x, age = x + now, age + 1
+            total += seen * 2 * x
+            if age == 7:
+                x, age, now, seen = 0.0, 0, kick, kick
+        # Of a kick that moved nothing of a run so far, PES carries nothing.
+        carried = 0.0 if name == "pes" and age == 0 else seen
+        found.append((total / 5 / 2, carried))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("name", ["pes", "nres"])
+def test_losses_are_weighed_by_the_kicks_that_their_own_run_has_seen(name):
+    family = toys.family_of(lambda x, batch: jnp.sum(x), [0.0])
+    inner = toys.inner(toys.drift(), family, window=5, horizon=7)
+    noise, theta = Noise(**toys.noise(1.0)), jnp.zeros([])
+    one = estimators.build(name, inner=inner, num_workers=1, noise=noise)
+    state, estimate, found = one.init(theta, {}, KEY), jax.jit(one.estimate), []
+    first = [] if name == "pes" else [state.kick.move[0, 0]]
+    keys = jax.random.split(KEY, 7)
+    for key in keys:
+        out, state = estimate(theta, state, {}, key)
+        carried = state.score if name == "pes" else state.kick.score
+        found.append((out.grad, 2 * carried[0]))  # scores are kicks over 2 sigma^2
+    noise_keys = [jax.random.split(worker_keys(key, 1)[0], 3)[0] for key in keys]
+    kicks = [*first, *(noise.draw(key, theta).move[0] for key in noise_keys)]
+    np.testing.assert_allclose(found, linear_by_hand(name, kicks), rtol=1e-12)
 
 
 def mean_age(lengths, num_steps):
