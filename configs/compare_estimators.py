@@ -1,0 +1,142 @@
+"""Meta-gradient estimators against the exact gradient, on a tiny and a small MLP.
+
+    python -m meta_train.compare --config=configs/compare_estimators.py \
+      --workdir=runs/compare --page=docs/estimators.md
+
+Hardware: 2 CPU cores, about an hour, 12 minutes of it compiling. Expected:
+the tables of docs/estimators.md. The same command goes on where it was stopped, between
+problems. Variant, after a colon: `quick` (a minute, for tests; says nothing).
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+NOISE = {
+    "sigma": 0.01,
+    "per_leaf": False,
+    "antithetic": True,
+    "shared_batches": True,
+    "sign": False,
+    "clip": None,
+}
+MATCHING = {
+    "matching": "parameters",
+    "target": {
+        "rule_steps": 9,
+        "baseline_steps": 1,
+        "baseline": "adam",
+        "learning_rate": 1e-2,
+    },
+}
+# Of each: its arguments, whether an estimate is a whole run, and for how many horizons
+# in a row a replica is measured: more where estimates are noisy and cheap.
+ESTIMATORS = {
+    "full": ("full", {}, True, 1),
+    "full_smoothed": ("smoothed", {"noise": NOISE}, True, 1),
+    "truncated": ("truncated", {}, False, 1),
+    "multi_step": ("multi_step", {"decay": 0.9}, False, 1),
+    "smoothed": ("smoothed", {"noise": NOISE}, False, 1),
+    "combined": ("combined", {"noise": NOISE, "decay": 0.9}, False, 1),
+    "bootstrapped": ("bootstrapped", MATCHING | {"reuse": False}, False, 1),
+    "bootstrapped_pes": (
+        "bootstrapped_pes",
+        MATCHING | {"span": 4, "noise": NOISE},
+        False,
+        8,
+    ),
+    "es": ("es", {"noise": NOISE}, True, 8),
+    "truncated_es": ("truncated_es", {"noise": NOISE}, False, 8),
+    "pes": ("pes", {"noise": NOISE}, False, 8),
+    "nres": ("nres", {"noise": NOISE}, False, 8),
+}
+MLP = {
+    "resolution": None,
+    "activations": ("relu",),
+    "vary": {},
+    "parametrization": "mup",
+    "zero_readout": True,
+}
+IRIS = MLP | {  # 4-3-3: 27 parameters
+    "dataset": "iris",
+    "width": 3,
+    "base_width": 3,
+    "depth": 1,
+    "batch_size": 16,
+}
+DIGITS = MLP | {  # 64-32-32-10, that of configs/demo.py
+    "dataset": "digits",
+    "width": 32,
+    "base_width": 32,
+    "depth": 2,
+    "batch_size": 64,
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the config of a variant: "" or "quick"."""
+    if variant not in ("", "quick"):
+        raise ValueError(f"unknown {variant=}; known: quick.")
+    c = ConfigDict({"seed": 0})
+    c.rule = ConfigDict({"name": "mlp"})
+    c.rule.args = {  # that of configs/demo.py
+        "hidden": 16,
+        "layers": 2,
+        "head": "exp",
+        "eps": "relative",
+        "time": ("relative",),
+        "clip": 16.0,
+        "step_mult": 3e-2,
+        "exp_mult": 0.1,
+    }
+    c.inner = ConfigDict()  # but for window, horizon and stagger, which problems set
+    c.inner.growth = 0
+    c.inner.reduce = "mean"
+    c.inner.valid_weight = 0.25
+    c.inner.log_offset = 1e-2
+    c.inner.schedule = None
+
+    c.estimators = ConfigDict()
+    for label, (name, args, whole, horizons) in ESTIMATORS.items():
+        c.estimators[label] = ConfigDict(
+            {"name": name, "args": args, "whole": whole, "horizons": horizons}
+        )
+
+    c.problems = ConfigDict()
+    c.problems["iris-start"] = problem(IRIS, window=5, horizon=20, workers=64)
+    c.problems["iris-demo"] = c.problems["iris-start"].copy_and_resolve_references()
+    c.problems["iris-demo"].start = "demo"
+    c.problems["digits-demo"] = problem(DIGITS, window=20, horizon=100, workers=8)
+    c.problems["digits-demo"].start = "demo"
+    c.problems["digits-long"] = problem(DIGITS, window=20, horizon=200, workers=8)
+    c.problems["digits-long"].start = "demo"
+    # Here even the full gradient is lost in its noise: what else still has a signal?
+    c.problems["digits-long"].estimators = ("full", "truncated", "es", "pes", "nres")
+    return quick(c) if variant == "quick" else c
+
+
+def problem(family: dict, *, window: int, horizon: int, workers: int) -> ConfigDict:
+    """Returns a problem, at the rule's first theta."""
+    p = ConfigDict()
+    p.start = config_dict.placeholder(str)  # an artifact to take theta from
+    p.family = ConfigDict({"name": "mlp", "args": family})
+    p.window = window
+    p.horizon = horizon  # one for all runs, so that all estimate one gradient
+    p.num_workers = workers  # of an estimate
+    p.skip = 2  # horizons before those that count; the first run started staggered
+    p.replicas = 48
+    p.exact = 128  # replicas of `full` that make the exact gradient
+    p.estimators = tuple(ESTIMATORS)
+    return p
+
+
+def quick(c: ConfigDict) -> ConfigDict:
+    """Returns `c` shrunk to one problem that takes seconds."""
+    c.rule.args.hidden = 4
+    c.rule.args.layers = 1
+    for label in set(c.problems) - {"iris-start"}:
+        del c.problems[label]
+    p = c.problems["iris-start"]
+    p.window, p.horizon, p.num_workers = 2, 4, 2
+    p.skip, p.replicas, p.exact = 1, 4, 4
+    p.estimators = ("full", "truncated", "bootstrapped", "pes")
+    c.estimators.bootstrapped.args.target.rule_steps = 1
+    return c
