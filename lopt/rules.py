@@ -1,4 +1,4 @@
-"""Rules: features + network + head, bound to theta as an Optax transformation."""
+"""Rules: what is learned of an optimizer, bound to theta as an Optax transformation."""
 
 import difflib
 import functools
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lopt import features, heads, history, network
+from lopt import baselines, features, heads, history, network
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
 
@@ -127,7 +127,86 @@ def _by_field(histories: list[history.History], tree: Any) -> history.History:
     return history.History(*(tree.unflatten([h[i] for h in histories]) for i in fields))
 
 
-RULES = {"mlp": mlp}
+def weight_decay(
+    *, baseline: str, learning_rate: float, initial: float
+) -> LearnedOptimizer:
+    """Returns a baseline with learned weight decay, 1/2 sum exp(log_decay) |x|^2.
+
+    The decay is coupled: its gradient is added to that of the loss before the baseline
+    sees it. So it moves the optimum, by the same whatever the baseline and its rate,
+    and meta-gradients may be implicit. Leaves of rank 2 or more ("matrix") have a decay
+    of their own, those below ("vector") another.
+
+    Args:
+      baseline: "sgdm" or "adam", as in `BASELINES`, without a schedule.
+      learning_rate: of the baseline, > 0.
+      initial: both decays of the first theta, > 0.
+
+    Raises:
+      ValueError: for another baseline, or a rate or decay that is not positive.
+    """
+    _known("baseline", baseline, COUPLED)
+    if learning_rate <= 0 or initial <= 0:
+        raise ValueError(
+            "learning_rate and initial must be positive, got "
+            f"{learning_rate=} and {initial=}."
+        )
+
+    def init(key: jax.Array) -> Theta:
+        del key
+        start = jnp.log(initial)
+        return {"log_decay": {"matrix": start, "vector": start}}
+
+    def penalty(theta: Theta, params: Params) -> jax.Array:
+        decays = jax.tree.map(jnp.exp, theta["log_decay"])
+
+        def share(x: Any) -> jax.Array:
+            x = _wide(x)
+            decay = decays["matrix" if x.ndim >= 2 else "vector"]
+            return 0.5 * decay.astype(x.dtype) * jnp.sum(jnp.square(x))
+
+        return sum(map(share, jax.tree.leaves(params)), jnp.zeros([]))
+
+    def bind(
+        theta: Theta, *, num_steps: Any = None
+    ) -> optax.GradientTransformationExtraArgs:
+        tx = baselines.BASELINES[baseline].build(
+            num_steps=num_steps, learning_rate=learning_rate
+        )
+        return _penalised(tx, functools.partial(penalty, theta))
+
+    return LearnedOptimizer(init, bind, penalty)
+
+
+COUPLED = ("sgdm", "adam")  # baselines without a decay of their own
+
+
+def _penalised(tx: Any, penalty: Any) -> optax.GradientTransformationExtraArgs:
+    """Returns `tx` on the loss plus a penalty of params, in float32 or wider."""
+
+    def update(grads, state, params=None, *, value=None, **extra):
+        del value, extra  # of the loss alone
+        if params is None:
+            raise ValueError(
+                "this rule decays the parameters: call update(..., params)."
+            )
+        wide = jax.tree.map(_wide, params)
+        total = jax.tree.map(lambda g, d: _wide(g) + d, grads, jax.grad(penalty)(wide))
+        updates, state = tx.update(total, state, wide)
+        narrow = lambda u, g: u.astype(jnp.asarray(g).dtype)  # noqa: E731
+        return jax.tree.map(narrow, updates, grads), state
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def _wide(x: Any) -> jax.Array:
+    """Returns an array, or a float of Python, in float32 or wider."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+RULES = {"mlp": mlp, "weight_decay": weight_decay}
+PENALISED = ("weight_decay",)  # rules whose theta enters what is minimised
 
 
 def build(name: str, **args: Any) -> LearnedOptimizer:
@@ -135,7 +214,7 @@ def build(name: str, **args: Any) -> LearnedOptimizer:
 
     >>> build("mpl")
     Traceback (most recent call last):
-    ValueError: unknown rule 'mpl'; known: mlp. Did you mean 'mlp'?
+    ValueError: unknown rule 'mpl'; known: mlp, weight_decay. Did you mean 'mlp'?
     """
     _known("rule", name, RULES)
     args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}

@@ -48,7 +48,12 @@ class LearnedOptimizer(NamedTuple):
     `tx` is an `optax.GradientTransformationExtraArgs`. `num_steps` is the length
     of the inner run in steps; it may be traced, and is required by rules whose
     time inputs or schedules are relative to it.
+
+    `penalty(theta, params)` is a scalar that `tx` minimises together with the loss: it
+    adds the penalty's gradient to those that it is given. None: theta does not enter
+    what is minimised.
     """
 
     init: Callable[[Any], Theta]
     bind: Callable[..., optax.GradientTransformationExtraArgs]
+    penalty: Callable[[Theta, Params], Any] | None = None

@@ -64,8 +64,19 @@ def hand_designed():
     }
 
 
+def decayed():
+    """Returns name -> (num_steps -> optimizer) of baselines with learned decay."""
+    found = {}
+    for baseline, rate in (("sgdm", 0.003), ("adam", 0.03)):
+        args = dict(baseline=baseline, learning_rate=rate, initial=1e-3)
+        rule = rules.build("weight_decay", **args)
+        bind = functools.partial(rule.bind, rule.init(jax.random.key(0)))
+        found[f"weight_decay-{baseline}"] = lambda n, bind=bind: bind(num_steps=n)
+    return found
+
+
 RULES = variants()
-OPTIMIZERS = RULES | hand_designed()
+OPTIMIZERS = RULES | decayed() | hand_designed()
 
 
 @functools.cache
