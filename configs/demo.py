@@ -39,6 +39,9 @@ ESTIMATORS = {
     "bootstrapped": MATCHING | {"reuse": False},
     "bootstrapped_pes": MATCHING | {"span": 4, "noise": NOISE},
     "combined": {"noise": NOISE, "decay": 0.9},
+    "implicit": {
+        "solver": {"name": "cg", "steps": 20, "step_size": None, "damping": 1e-2}
+    },
 }
 
 
@@ -60,6 +63,9 @@ def full(*, estimator: str) -> ConfigDict:
     c = ConfigDict({"seed": 0})
     set_inner_training(c)
     set_meta_training(c, estimator)
+    if estimator == "implicit":  # for theta that enters what is minimised
+        c.rule = ConfigDict({"name": "weight_decay"})
+        c.rule.args = {"baseline": "adam", "learning_rate": 1e-2, "initial": 1e-4}
     return c
 
 
@@ -133,8 +139,9 @@ def set_meta_training(c: ConfigDict, estimator: str):
 
 def quick(c: ConfigDict) -> ConfigDict:
     """Returns `c` shrunk to seconds."""
-    c.rule.args.hidden = 4
-    c.rule.args.layers = 1
+    if c.rule.name == "mlp":
+        c.rule.args.hidden = 4
+        c.rule.args.layers = 1
     c.family.args.width = 4
     c.family.args.base_width = 4
     c.family.args.depth = 1

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from lopt import catalogue
-from lopt.types import LearnedOptimizer, Theta
+from lopt.types import LearnedOptimizer, Params, Theta
 
 
 def started(rule: LearnedOptimizer, source: str | Path | None) -> LearnedOptimizer:
@@ -69,7 +69,14 @@ def frozen(
     def bind(theta: Theta, **kwargs: Any):
         return rule.bind(joined(theta, whole), **kwargs)
 
-    return rule._replace(init=lambda key: learned(rule.init(key)), bind=bind)
+    def penalty(theta: Theta, params: Params) -> Any:
+        return rule.penalty(joined(theta, whole), params)
+
+    return LearnedOptimizer(
+        init=lambda key: learned(rule.init(key)),
+        bind=bind,
+        penalty=rule.penalty and penalty,
+    )
 
 
 def joined(theta: Theta, whole: Theta) -> Theta:

@@ -83,6 +83,7 @@ class Inner(NamedTuple):
         [num_steps]), past the horizon too.
       loss: (worker, data, key) -> (training loss, aux) on a batch drawn from key.
       meta_loss: (worker, data, key) -> the meta-loss, on batches drawn from key.
+      penalty: (theta, params) -> what the rule adds to the training loss, or None.
     """
 
     num_steps: int
@@ -95,6 +96,7 @@ class Inner(NamedTuple):
     unroll: Callable[..., tuple[Worker, Losses]]
     loss: Callable[..., tuple[jax.Array, dict]]
     meta_loss: Callable[..., jax.Array]
+    penalty: Callable[..., jax.Array] | None
 
 
 REDUCTIONS = {
@@ -190,6 +192,7 @@ def inner(
         unroll=_unroll(step),
         loss=loss,
         meta_loss=meta_loss_of,
+        penalty=rule.penalty,
     )
 
 

@@ -12,6 +12,7 @@ from meta_train.estimators.bootstrapped import (
 )
 from meta_train.estimators.combined import combined
 from meta_train.estimators.evolution import es, nres, pes, truncated_es
+from meta_train.estimators.implicit import Solver, implicit
 from meta_train.estimators.mixture import mix
 from meta_train.estimators.noise import Noise
 from meta_train.estimators.reverse import full, multi_step, smoothed, truncated
@@ -29,8 +30,10 @@ ESTIMATORS = {
     "bootstrapped": bootstrapped,
     "bootstrapped_pes": bootstrapped_pes,
     "combined": combined,
+    "implicit": implicit,
 }
-SECTIONS = {"noise": Noise, "target": Target}  # arguments with settings of their own
+# Arguments with settings of their own.
+SECTIONS = {"noise": Noise, "target": Target, "solver": Solver}
 
 __all__ = ["ESTIMATORS", "Estimate", "Estimator", "build", "built", "mix"]
 
@@ -45,7 +48,7 @@ def build(name: str, **args: Any) -> Estimator:
 
 
 def built(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns arguments of an estimator, with `noise` and `target` built from dicts.
+    """Returns arguments of an estimator, those of `SECTIONS` built from dicts.
 
     Raises:
       ValueError: for a setting of these that is unknown or missing, or a bad value.
