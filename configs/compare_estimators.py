@@ -101,29 +101,30 @@ def get_config(variant: str = "") -> ConfigDict:
         )
 
     c.problems = ConfigDict()
-    c.problems["iris-start"] = problem(IRIS, window=5, horizon=20, workers=64)
+    c.problems["iris-start"] = problem(IRIS, window=5, horizon=20, num_workers=64)
     c.problems["iris-demo"] = c.problems["iris-start"].copy_and_resolve_references()
     c.problems["iris-demo"].start = "demo"
-    c.problems["digits-demo"] = problem(DIGITS, window=20, horizon=100, workers=8)
+    c.problems["digits-demo"] = problem(DIGITS, window=20, horizon=100, num_workers=8)
     c.problems["digits-demo"].start = "demo"
-    c.problems["digits-long"] = problem(DIGITS, window=20, horizon=200, workers=8)
-    c.problems["digits-long"].start = "demo"
+    c.problems["digits-demo"].replicas = 48
     # Here even the full gradient is lost in its noise: what else still has a signal?
+    c.problems["digits-long"] = c.problems["digits-demo"].copy_and_resolve_references()
+    c.problems["digits-long"].horizon = 200
     c.problems["digits-long"].estimators = ("full", "truncated", "es", "pes", "nres")
     return quick(c) if variant == "quick" else c
 
 
-def problem(family: dict, *, window: int, horizon: int, workers: int) -> ConfigDict:
+def problem(family: dict, *, window: int, horizon: int, num_workers: int) -> ConfigDict:
     """Returns a problem, at the rule's first theta."""
     p = ConfigDict()
     p.start = config_dict.placeholder(str)  # an artifact to take theta from
     p.family = ConfigDict({"name": "mlp", "args": family})
     p.window = window
     p.horizon = horizon  # one for all runs, so that all estimate one gradient
-    p.num_workers = workers  # of an estimate
+    p.num_workers = num_workers  # of an estimate
     p.skip = 2  # horizons before those that count; the first run started staggered
-    p.replicas = 48
-    p.exact = 128  # replicas of `full` that make the exact gradient
+    p.replicas = 128
+    p.exact = 192  # replicas of `full` that make the exact gradient
     p.estimators = tuple(ESTIMATORS)
     return p
 

@@ -202,6 +202,7 @@ def measured(
     return {
         "exact": moments.jackknife(moments.own, (reference.means,)),
         "runs": exact,
+        "replicas": replicas,
         "rows": {
             name: moments.numbers(sample, plans[name], reference)
             for name, sample in found.items()

@@ -62,13 +62,17 @@ def resolved(found: Found) -> bool:
 def summary(found: Found) -> str:
     """Returns what was measured, in words."""
     start = f"of `{found['start']}`" if found["start"] else "of an untrained rule"
-    norm = f"of norm {found['exact'][0] ** 0.5:.3g}" if resolved(found) else "lost"
+    norm = (
+        f"of norm {found['exact'][0] ** 0.5:.3g}"
+        if resolved(found)
+        else "lost in noise"
+    )
     return (
         f"`{found['family']}`, {found['parameters']:,} parameters; theta {start}, "
         f"{found['theta']:,} numbers; horizon {found['horizon']}, window "
-        f"{found['window']}, {found['num_workers']} workers an estimate. The exact "
-        f"gradient is {norm}, the mean of {found['runs'] * found['num_workers']:,} "
-        f"runs. Measured on {found['hardware']}."
+        f"{found['window']}, {found['num_workers']} workers an estimate; "
+        f"{found['replicas']} replicas. The exact gradient is {norm}, the mean of "
+        f"{found['runs'] * found['num_workers']:,} runs. {found['hardware']}."
     )
 
 
@@ -77,7 +81,7 @@ def table(found: Found) -> list[str]:
     lines = [f"| {HEADER} |", f"|{'---|' * (HEADER.count('|') + 1)}"]
     for label, row in found["rows"].items():
         cells = [_root(row["bias"]), _cosine(row["cosine"])]
-        cells += [_short(row["cosine_of_one"]), _short(row["variance"])]
+        cells += [f"{row['cosine_of_one']:.3f}", _short(row["variance"])]
         if not resolved(found):
             cells = [LOST] * 4
         elif row["name"] in OTHER_SCALE:
@@ -154,7 +158,7 @@ def signal(found: Found) -> Figure:
     if resolved(found):
         axes[2].set_xlim(0, 1.25)
     axes[0].set_yticks(range(len(rows)), rows)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
     return canvas
 
 
@@ -203,7 +207,7 @@ def _root(square: Pair) -> str:
 
 
 def _cosine(pair: Pair) -> str:
-    return f"{pair[0]:.3f} ± {pair[1]:.1g}" if pair[1] < 0.3 else LOST
+    return f"{pair[0]:.3f} ± {pair[1]:.3f}" if pair[1] < 0.3 else LOST
 
 
 def _bounded(pair: Pair, rate: float) -> str:

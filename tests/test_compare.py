@@ -1,6 +1,8 @@
 """Bias, variance and cost of estimators against closed forms, and their page."""
 
 import json
+import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ import toys
 from configs import compare_estimators
 from meta_train import compare, contrast, estimators, moments
 
+DOCS = Path(__file__).parent.parent / "docs"
 NOISY = {"noise": toys.noise(0.1)}
 WHOLE = ("full", "es")
 
@@ -133,14 +136,14 @@ def problem(**changes):
     """Returns what is found on a problem."""
     sizes = dict(parameters=27, theta=921, window=5, horizon=20, num_workers=64)
     words = dict(family="toy", start=None, hardware="a machine", code_revision="f00")
-    found = {"exact": (1.0, 0.1), "runs": 10, "rows": {"pes": row()}}
+    found = {"exact": (1.0, 0.1), "runs": 10, "replicas": 9, "rows": {"pes": row()}}
     return sizes | words | found | changes
 
 
 def test_page_is_renewed_between_its_marks_only(tmp_path):
     page = tmp_path / "page.md"
     contrast.write(page, {"toy": problem()})
-    assert "| pes | 0.5 ± 0.01 | 0.600 ± 0.01 |" in page.read_text()
+    assert "| pes | 0.5 ± 0.01 | 0.600 ± 0.010 | 0.100 | 2 | 0.5 |" in page.read_text()
     page.write_text("Before.\n" + page.read_text() + "After.\n")
     rows = {"pes": row(bias=(0.0, 0.01)), "mine": row(name="bootstrapped")}
     contrast.write(page, {"toy": problem(rows=rows)})
@@ -206,3 +209,11 @@ def test_every_estimator_is_compared():
     # Implicit gradients are of what enters the inner objective, not of rules.
     compared = {name for name, *_ in compare_estimators.ESTIMATORS.values()}
     assert compared == set(estimators.ESTIMATORS) - {"implicit"}
+
+
+def test_page_of_the_docs_has_a_place_for_each_problem():
+    text = (DOCS / "estimators.md").read_text()
+    for name in compare_estimators.get_config().problems:
+        assert f"<!-- {name} -->" in text and f"<!-- end of {name} -->" in text
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert len(pictures) == 7 and all((DOCS / x).exists() for x in pictures)
