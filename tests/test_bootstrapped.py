@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from measured import KEY, agree, batch_keys, loss_at, run
+from measured import KEY, agree, batch_keys, close, loss_at, run
 
 from meta_train import estimators
 from meta_train.estimators.base import worker_keys
+from meta_train.estimators.noise import Noise
 
 
 @pytest.fixture(autouse=True)
@@ -122,9 +123,8 @@ def test_bootstrapped_equals_two_explicit_passes(name, matching, reuse):
             rule, family, theta, matching=matching, target=toys.target(**target)
         )
     )(theta)
-    close = lambda a, b: np.testing.assert_allclose(a, b, 1e-9)  # noqa: E731
-    jax.tree.map(close, estimate.grad, grad)
-    close(after.params["w"][0], (further if reuse else last)["w"])
+    close(estimate.grad, grad, rtol=1e-9)
+    close(after.params["w"][0], (further if reuse else last)["w"], rtol=1e-9)
     assert after.step == (4 + target["rule_steps"] if reuse else 4)
     assert after.windows == 1
 
@@ -162,9 +162,7 @@ def test_one_step_bootstrap_is_twice_rate_times_the_last_loss_gradient():
         return run(rule, family, theta, params, state, batch_keys(KEY, 4))[0][-1]
 
     expected = jax.jit(jax.grad(lambda t: 2 * 0.2 * last_loss(t)))(theta)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, 1e-9), estimate.grad, expected
-    )
+    close(estimate.grad, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -267,3 +265,23 @@ def test_matching_by_pes_is_unbiased_where_losses_are_linear(span, horizon, anti
     )
     for index, grad in enumerate(found):
         agree(grad, np.full(1, 2 * 0.2 * 4 * (1 + index % 2)))
+
+
+def test_targets_of_matching_by_pes_are_made_along_theta_itself():
+    # theta is 0: the rule stays, SGD goes 0.2 down, the pair 4 kicks up and down.
+    family = toys.family_of(lambda x, batch: jnp.sum(x), [0.0])
+    noise, theta = Noise(**toys.noise(1.0)), jnp.zeros([])
+    one = estimators.build(
+        "bootstrapped_pes",
+        inner=toys.inner(toys.drift(), family, window=4, horizon=99),
+        num_workers=1,
+        matching="parameters",
+        target=toys.target(rule_steps=2, learning_rate=0.2),
+        span=1,
+        noise=noise,
+    )
+    found, after = first_estimate(one, theta)
+    noise_key = jax.random.split(worker_keys(KEY, 1)[0], 5)[0]
+    kick = float(noise.draw(noise_key, theta).move[0])
+    close(found.metrics["objective"], (4 * kick) ** 2 + 0.2**2)
+    assert after.worker.params["x"] == 0

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from measured import agree, close, sampled
+from measured import KEY, agree, close, sampled
+
+from meta_train import estimators
+from meta_train.estimators.base import worker_keys
 
 WINDOWED = {"truncated": {}, "truncated_es": {"noise": dict(sigma=1e-3)}}
 
@@ -92,3 +95,16 @@ def test_truncation_prefers_too_small_learning_rates(name):
     found = sampled(name, inner, sgd(rate), num_windows=num_windows, **args)
     expected = whole if name == "full" else short
     agree(found["log_lr"], np.full(1, expected), within=0.2)
+
+
+@pytest.mark.parametrize("name", ["truncated_es", "smoothed"])
+def test_runs_of_a_pair_on_one_window_move_on_along_theta_itself(name):
+    theta = jax.tree.map(jnp.asarray, sgd(0.1))
+    inner = toys.inner(toys.heavy_ball(), toys.quadratic(0.1), window=2, horizon=9)
+    one = estimators.build(name, inner=inner, num_workers=1, noise=toys.noise(0.5))
+    state = one.init(theta, {}, KEY)
+    _, after = jax.jit(one.estimate)(theta, state, {}, KEY)
+    window_key = jax.random.split(worker_keys(KEY, 1)[0], 3)[1]
+    worker = jax.tree.map(lambda x: x[0], state)
+    expected, _ = jax.jit(inner.window)(theta, worker, {}, window_key)
+    close(after.params["x"][0], expected.params["x"])

@@ -89,8 +89,7 @@ def bootstrapped(
                 theta, worker, data, window_key, inner.num_steps
             )
             still, start = jax.lax.stop_gradient((theta, after))
-            found = _target(inner, target, still, start, data, target_key)
-            further, goal = jax.lax.stop_gradient(found)
+            further, goal = _target(inner, target, still, start, data, target_key)
             scalar = distance(inner, goal, after, data, match_key)
             return scalar, (further if reuse else start, losses)
 
