@@ -50,19 +50,21 @@ def sampled(
     """
     if "noise" in args:
         args["noise"] = toys.noise(**args["noise"])
-    estimator = estimators.build(name, inner=inner, num_workers=num_workers, **args)
+    one = estimators.build(name, inner=inner, num_workers=num_workers, **args)
     theta = jax.tree.map(jnp.asarray, theta)
-    keys = jax.random.split(KEY, count)
-    state = jax.jit(jax.vmap(lambda key: estimator.init(theta, {}, key)))(keys)
-    estimate = jax.jit(
-        jax.vmap(lambda state, key: estimator.estimate(theta, state, {}, key))
-    )
-    grads = []
-    for window in range(skip + num_windows):
-        each = jax.vmap(jax.random.fold_in, (0, None))(keys, window)
-        found, state = estimate(state, each)
-        grads.append(found.grad)
-    return jax.tree.map(lambda *g: sum(g) / num_windows, *grads[skip:])
+
+    def chain(key):
+        def window(state, index):
+            found, state = one.estimate(
+                theta, state, {}, jax.random.fold_in(key, index)
+            )
+            return state, found.grad
+
+        indices = jnp.arange(skip + num_windows)
+        grads = jax.lax.scan(window, one.init(theta, {}, key), indices)[1]
+        return jax.tree.map(lambda g: g[skip:].mean(0), grads)
+
+    return jax.jit(jax.vmap(chain))(jax.random.split(KEY, count))
 
 
 def agree(samples, expected, *, within=0.05):

@@ -217,9 +217,9 @@ def by_pes(rule, family, theta, *, num_windows, window, horizon=99, **args):
 
 
 @pytest.mark.parametrize(
-    "span, seen", [(1, [(0, 2), (2, 2)]), (2, [(0, 2), (0, 4), (4, 2)])]
+    "matching, span, seen",
+    [("kl", 1, [(0, 2), (2, 2)]), ("parameters", 2, [(0, 2), (0, 4), (4, 2)])],
 )
-@pytest.mark.parametrize("matching", MATCHINGS)
 def test_matching_by_pes_is_reverse_mode_through_all_windows_since_parting(
     matching, span, seen
 ):

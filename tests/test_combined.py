@@ -74,7 +74,8 @@ def heavy(name, *, batches, **args):
 
 def test_combination_is_unbiased():
     # With two workers variances are rough: those of the same sample would bias it.
-    found = heavy("combined", batches=0.1, num_workers=2, num_windows=5, decay=0.5)
+    settings = dict(count=10_000, decay=0.5)
+    found = heavy("combined", batches=0.1, num_workers=2, num_windows=5, **settings)
     scales = dict.fromkeys(THETA, 0.1)
     agree(found, smoothed(THETA, scales=scales, batches=0.1, of=jnp.mean, every=7))
 

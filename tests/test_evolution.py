@@ -1,6 +1,7 @@
 """Evolution strategies are unbiased, or as biased as a closed form says."""
 
 import collections
+import functools
 import math
 
 import jax
@@ -44,24 +45,33 @@ def heavy(name, theta, *, noise, batches, horizon=7, **changes):
     return sampled(name, inner, theta, noise=noise, num_windows=windows(name))
 
 
+@functools.cache
+def exact(sigma, per_leaf, every):
+    """Returns exact gradients of the mean loss, smoothed by such noise."""
+    scales = {n: sigma * (abs(x) if per_leaf else 1) for n, x in THETA.items()}
+    return smoothed(THETA, scales=scales, batches=0.1, of=jnp.mean, every=every)
+
+
+@functools.cache
+def exact_of(reduce, every):
+    """Returns exact gradients of a rough run's last or least loss."""
+    scales, of = dict.fromkeys(ROUGH, 1e-3), REDUCED[reduce]
+    return smoothed(ROUGH, scales=scales, batches=0.0, of=of, every=every)
+
+
 @pytest.mark.parametrize("name", KEPT)
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_estimate_is_the_exact_gradient_of_the_smoothed_mean(name, setting):
     noise = SETTINGS[setting]
     found = heavy(name, THETA, noise=noise, batches=0.1)
-    relative = "per_leaf" in noise
-    scales = {n: noise["sigma"] * (abs(x) if relative else 1) for n, x in THETA.items()}
-    exact = smoothed(THETA, scales=scales, batches=0.1, of=jnp.mean, every=KEPT[name])
-    agree(found, exact)
+    agree(found, exact(noise["sigma"], "per_leaf" in noise, KEPT[name]))
 
 
 @pytest.mark.parametrize("name", KEPT)
 @pytest.mark.parametrize("reduce", REDUCED)
 def test_estimate_is_the_exact_gradient_of_the_last_and_of_the_least_loss(name, reduce):
     found = heavy(name, ROUGH, noise=dict(sigma=1e-3), batches=0.0, reduce=reduce)
-    scales = dict.fromkeys(ROUGH, 1e-3)
-    of, every = REDUCED[reduce], KEPT[name]
-    agree(found, smoothed(ROUGH, scales=scales, batches=0.0, of=of, every=every))
+    agree(found, exact_of(reduce, KEPT[name]))
 
 
 def log_uniform(low, high):

@@ -49,8 +49,8 @@ def test_estimate_of_a_run_of_one_window_equals_a_python_loop(name, decay):
     weights = (decay or 1.0) ** np.arange(6)
 
     def value(theta):
-        found = [losses(theta, window_keys(key)) for key in worker_keys(KEY, 3)]
-        return jnp.mean(jnp.stack(found) @ (weights / weights.sum()))
+        each = jax.vmap(lambda key: losses(theta, window_keys(key)))
+        return jnp.mean(each(worker_keys(KEY, 3)) @ (weights / weights.sum()))
 
     value, grad = jax.jit(jax.value_and_grad(value))(RULE.init(KEY))
     close((estimate.metrics["objective"], estimate.grad), (value, grad))
