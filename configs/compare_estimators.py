@@ -93,6 +93,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.inner.valid_weight = 0.25
     c.inner.log_offset = 1e-2
     c.inner.schedule = None
+    c.inner.fresh = 1.0
+    c.inner.imitation = None
 
     c.estimators = ConfigDict()
     for label, (name, args, whole, horizons) in ESTIMATORS.items():

@@ -18,11 +18,12 @@ NOISE = {
     "sign": False,
     "clip": None,
 }
+# Matched in parameters, or with a target by the rule, meta-training diverges here.
 MATCHING = {
-    "matching": "parameters",
+    "matching": "kl",
     "target": {
-        "rule_steps": 9,
-        "baseline_steps": 1,
+        "rule_steps": 0,
+        "baseline_steps": 10,
         "baseline": "adam",
         "learning_rate": 1e-2,
     },
@@ -110,6 +111,8 @@ def set_inner_training(c: ConfigDict):
     c.inner.log_offset = 1e-2  # else the small losses late in a run hardly weigh
     c.inner.schedule = None
     c.inner.stagger = True  # a joint restart would saw-tooth the loss
+    c.inner.fresh = 1.0  # below it runs go on past their horizon
+    c.inner.imitation = None  # ELO's expert leads for 5,000 meta-steps
 
 
 def set_meta_training(c: ConfigDict, estimator: str):
@@ -150,7 +153,7 @@ def quick(c: ConfigDict) -> ConfigDict:
     c.inner.horizon = (4, 6)
     c.estimator.num_workers = 2
     if "target" in c.estimator.args:
-        c.estimator.args.target.rule_steps = 1
+        c.estimator.args.target.baseline_steps = 2
     c.outer.num_steps = 60
     c.outer.warmup_steps = 5
     c.validation.every = 20

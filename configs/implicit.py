@@ -56,6 +56,8 @@ def set_inner_training(c: ConfigDict):
     c.inner.log_offset = config_dict.placeholder(float)
     c.inner.schedule = None
     c.inner.stagger = True
+    c.inner.fresh = 1.0
+    c.inner.imitation = None
 
 
 def set_meta_training(c: ConfigDict):

@@ -59,6 +59,8 @@ def set_inner_training(c: ConfigDict):
     c.inner.log_offset = 0.1
     c.inner.schedule = None
     c.inner.stagger = True
+    c.inner.fresh = 1.0  # below it runs go on past their horizon
+    c.inner.imitation = None  # ELO's expert leads for 5,000 meta-steps
 
 
 def set_meta_training(c: ConfigDict):

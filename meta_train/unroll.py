@@ -1,7 +1,7 @@
 """One inner run: start it, take a window of steps, restart it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import optax
 from evaluation import settings
 from lopt import mup, schedules
 from lopt.types import LearnedOptimizer
+from meta_train.imitation import Imitation, Unlikeness, unlikeness
 from tasks import base
 from tasks.base import TaskFamily
 
@@ -23,6 +24,7 @@ class Worker(NamedTuple):
       params: inner parameters.
       carried: what the task carries, such as running statistics.
       opt_state: state of the rule, muP scaling and schedule.
+      expert: state of the expert that is imitated; `()` without one.
       step: inner steps since the last restart; starts staggered.
       horizon: inner steps before the next restart.
       window: inner steps that a window of this run takes.
@@ -34,6 +36,7 @@ class Worker(NamedTuple):
     params: Any
     carried: Any
     opt_state: Any
+    expert: Any
     step: jax.Array
     horizon: jax.Array
     window: jax.Array
@@ -47,13 +50,15 @@ class Losses(NamedTuple):
     Attributes:
       value: meta-losses L_t.
       objective: what theta is to lower; its mean over the steps of a run is L's
-        mean, last or least, as `reduce` says.
+        mean, last or least, as `reduce` says, and partly imitation if asked.
+      unlikeness: what objectives are mixed of; `()` without imitation.
       taken: whether the step was taken.
       later: whether its run began inside these W steps.
     """
 
     value: jax.Array
     objective: jax.Array
+    unlikeness: Unlikeness | tuple[()]
     taken: jax.Array
     later: jax.Array
 
@@ -70,14 +75,16 @@ class Inner(NamedTuple):
     Attributes:
       num_steps: W, the most inner steps of a window.
       longest: inner steps that `run` takes, whatever the horizon; it masks the rest.
+      fresh_share: probability that a run that ends is followed by a fresh one.
+      imitation: settings of it, or None.
       fresh: (theta, data, key, windows) -> worker at its first step.
       start: (theta, data, key) -> worker, at a random step of its horizon.
       window: (theta, worker, data, key, later=theta, salt=None) -> (worker, Losses);
         a worker that reaches its horizon inside the window restarts there, and goes
         on with `later` for its theta.
       run: (theta, worker, data, key, salt=None) -> (worker, Losses) from here to the
-        horizon, rematerialised so that memory grows as the root of its length. The
-        mean of `objective` is that over the steps of the run.
+        horizon, rematerialised so that memory grows as the root of its length. Means
+        of `objective` and `unlikeness` are those over the steps of the run.
       restart: (theta, worker, data, key, force) -> (worker, restarted).
       unroll: (theta, worker, data, key, num_steps, salt=None) -> (worker, Losses
         [num_steps]), past the horizon too.
@@ -88,6 +95,8 @@ class Inner(NamedTuple):
 
     num_steps: int
     longest: int
+    fresh_share: float
+    imitation: Imitation | None
     fresh: Callable[..., Worker]
     start: Callable[..., Worker]
     window: Callable[..., tuple[Worker, Losses]]
@@ -123,6 +132,8 @@ def inner(
     log_offset: float | None,
     schedule: dict[str, Any] | None,
     stagger: bool,
+    fresh: float = 1.0,
+    imitation: Mapping[str, Any] | None = None,
 ) -> Inner:
     """Returns inner training of `family` by `rule`.
 
@@ -146,24 +157,32 @@ def inner(
       schedule: `dict(name, peak)` of `lopt.schedules`, over the worker's horizon, for
         rules that leave their step size to one; or None.
       stagger: whether workers start at a random step, lest all restart together.
+      fresh: probability in (0, 1] that a run that ends is followed by a fresh one, and
+        not by going on from an earlier state (`estimators.buffer`); 1: there is no
+        buffer. Below it runs may become longer than `horizon`.
+      imitation: settings of `Imitation`, or None.
 
     Raises:
-      ValueError: for a weight out of range, an empty window or horizon, or a schedule
-        or reduction that is not known.
+      ValueError: for a weight or probability out of range, an empty window or horizon,
+        a buffer that cannot be, a schedule, reduction or expert that is not known, or
+        bad settings of imitation.
     """
     window = (window, window) if isinstance(window, int) else window
     _check_ranges(window, horizon, growth, valid_weight, log_offset)
     base.known("reduce", reduce, REDUCTIONS)
+    _check_buffer(fresh, window, horizon, reduce)
     if schedule is not None:
         settings.call(schedules.build, "config.inner.schedule", schedule, num_steps=1)
+    if imitation is not None:
+        imitation = settings.call(Imitation, "config.inner.imitation", imitation)
     optimizer = _optimizer(rule, family, schedule)
-    fresh = _fresh(family, optimizer, window, horizon, growth)
+    begin = _fresh(family, optimizer, window, horizon, growth, imitation)
     meta_loss = _meta_loss(valid_weight, log_offset)
-    step = _step(family, optimizer, meta_loss, REDUCTIONS[reduce])
+    step = _step(family, optimizer, meta_loss, REDUCTIONS[reduce], imitation)
 
     def start(theta: Any, data: Any, key: jax.Array) -> Worker:
         fresh_key, step_key = jax.random.split(key)
-        worker = fresh(theta, data, fresh_key, jnp.zeros([], jnp.int32))
+        worker = begin(theta, data, fresh_key, jnp.zeros([], jnp.int32))
         if not stagger:
             return worker
         done = jax.random.randint(step_key, [], 0, worker.horizon, jnp.int32)
@@ -171,7 +190,7 @@ def inner(
 
     def restart(theta, worker, data, key, force):
         due = force | (worker.step >= worker.horizon)
-        return where(due, fresh(theta, data, key, worker.windows), worker), due
+        return where(due, begin(theta, data, key, worker.windows), worker), due
 
     def loss(worker: Worker, data: Any, key: jax.Array) -> tuple[jax.Array, dict]:
         task = family.task(worker.draw)
@@ -184,7 +203,9 @@ def inner(
     return Inner(
         num_steps=window[1],
         longest=math.prod(_segments(horizon[1])),
-        fresh=fresh,
+        fresh_share=fresh,
+        imitation=imitation,
+        fresh=begin,
         start=start,
         window=_window(step, restart, window),
         run=_run(step, horizon[1]),
@@ -210,6 +231,21 @@ def _check_ranges(window, horizon, growth, valid_weight, log_offset):
         raise ValueError(f"log_offset must be positive or None, got {log_offset=}.")
 
 
+def _check_buffer(fresh, window, horizon, reduce):
+    if not 0 < fresh <= 1:
+        raise ValueError(f"fresh must be in (0, 1], got {fresh=}; try 0.2 or 1.0.")
+    if fresh < 1 and horizon[0] < window[1]:
+        raise ValueError(
+            "a buffer of runs needs horizons of at least a window, got "
+            f"{fresh=}, {horizon=} and {window=}; try fresh=1.0."
+        )
+    if fresh < 1 and reduce == "min":
+        raise ValueError(  # differences that would no longer telescope
+            "runs that go on have two horizons, which reduce='min' cannot weigh, got "
+            f"{fresh=}; try reduce='mean' or fresh=1.0."
+        )
+
+
 def _optimizer(rule, family, schedule):
     """Returns (theta, num_steps) -> what trains a worker."""
     scaling = mup.scale_updates(mup.infer(family.shapes, family.base_shapes))
@@ -224,7 +260,7 @@ def _optimizer(rule, family, schedule):
     return optimizer
 
 
-def _fresh(family, optimizer, window, horizon, growth):
+def _fresh(family, optimizer, window, horizon, growth, imitation):
     """Returns (theta, data, key, windows) -> a worker at its first step."""
     least, most = horizon
 
@@ -245,6 +281,7 @@ def _fresh(family, optimizer, window, horizon, growth):
             params=params,
             carried=task.state,
             opt_state=optimizer(theta, length).init(params),
+            expert=() if imitation is None else imitation.optimizer().init(params),
             step=jnp.zeros([], jnp.int32),
             horizon=length,
             window=_log_uniform(jax.random.fold_in(horizon_key, 1), *window),
@@ -274,8 +311,11 @@ def _meta_loss(valid_weight, log_offset):
     return meta_loss
 
 
-def _step(family, optimizer, meta_loss, reduction):
-    """Returns (theta, data, worker, keys) -> the worker one update on, and losses."""
+def _step(family, optimizer, meta_loss, reduction, imitation):
+    """Returns (theta, data, worker, keys) -> the worker one update on, and losses.
+
+    Losses are the first three fields of `Losses`.
+    """
 
     def step(theta, data, worker, keys):
         key, next_key = keys
@@ -287,18 +327,34 @@ def _step(family, optimizer, meta_loss, reduction):
         )
         tx = optimizer(theta, worker.horizon)
         updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
+        unlike, expert = (), ()
+        if imitation is not None:
+            updates, unlike, expert = _led(imitation, worker, updates, grads)
         params = optax.apply_updates(worker.params, updates)
         value = meta_loss(task, params, carried, data, next_key)
         after = worker._replace(
             params=params,
             carried=carried,
             opt_state=opt_state,
+            expert=expert,
             step=worker.step + 1,
             best=jnp.minimum(worker.best, value),
         )
-        return after, (value, reduction(value, after, worker.best))
+        objective = reduction(value, after, worker.best)
+        if imitation is not None:
+            unlike = Unlikeness(objective, *unlike)
+            objective = imitation.objective(unlike, worker.windows)
+        return after, (value, objective, unlike)
 
     return step
+
+
+def _led(imitation, worker, updates, grads):
+    """Returns the update that is taken, l_dir and l_mag, and the expert's state."""
+    tx = imitation.optimizer()
+    theirs, state = tx.update(grads, worker.expert, worker.params)
+    mixed = imitation.mixed(updates, theirs, worker.windows)
+    return mixed, unlikeness(updates, theirs), state
 
 
 def _keys(key, num_steps, salt):
@@ -333,7 +389,7 @@ def _window(step, restart, window):
             if window[0] < num_steps:
                 taken = index < taking
                 after = where(taken, after, worker)
-                losses = where(taken, losses, (0.0, 0.0))
+                losses = _masked(taken, losses)
             seen = Losses(*losses, taken=taken, later=began)
             return (after, began | (taken & due)), seen
 
@@ -374,7 +430,7 @@ def _run(step, most):
             after, losses = step(theta, data, worker, batch_keys)
             taken = worker.step < worker.horizon
             after = where(taken, after, worker)
-            losses = where(taken, losses, (0.0, 0.0))
+            losses = _masked(taken, losses)
             return after, Losses(*losses, taken=taken, later=jnp.bool_(False))
 
         @jax.checkpoint
@@ -387,8 +443,10 @@ def _run(step, most):
         remaining = worker.horizon - worker.step
         after, losses = jax.lax.scan(part, _counted(worker), keys)
         losses = jax.tree.map(lambda x: x.reshape(padded), losses)
-        objective = losses.objective * padded / remaining
-        return after, losses._replace(objective=objective)
+        objective, unlike = jax.tree.map(
+            lambda x: x * padded / remaining, (losses.objective, losses.unlikeness)
+        )
+        return after, losses._replace(objective=objective, unlikeness=unlike)
 
     return run
 
@@ -397,6 +455,10 @@ def _segments(num_steps):
     """Returns how many segments of how many steps cover a run, about as many each."""
     segment = math.isqrt(num_steps - 1) + 1
     return -(-num_steps // segment), segment
+
+
+def _masked(taken, losses):
+    return jax.tree.map(lambda x: jnp.where(taken, x, 0.0), losses)
 
 
 def where(condition: jax.Array, then: Any, otherwise: Any) -> Any:

@@ -55,6 +55,8 @@ def scores(
                 schedule=schedule,
                 stagger=False,
                 log_offset=None,
+                fresh=1.0,
+                imitation=None,
             )
             for length in lengths
         ]

@@ -219,6 +219,8 @@ def test_windows_carry_the_averages_until_the_horizon(horizon):
         log_offset=None,
         schedule=None,
         stagger=False,
+        fresh=1.0,
+        imitation=None,
     )
     theta = rule.init(KEY)
     worker = inner.start(theta, family.data, KEY)

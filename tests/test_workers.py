@@ -52,6 +52,8 @@ def test_a_worker_trains_under_its_schedule_and_mup():
         log_offset=None,
         schedule={"name": "linear", "peak": 2.0},
         stagger=False,
+        fresh=1.0,
+        imitation=None,
     )
     theta = rule.init(KEY)
     worker, losses = inner.window(theta, inner.start(theta, {}, KEY), {}, KEY)

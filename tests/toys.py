@@ -97,6 +97,8 @@ def inner(
     stagger=False,
     growth=0,
     reduce="mean",
+    fresh=1.0,
+    imitation=None,
 ):
     return unroll.inner(
         rule=rule,
@@ -109,6 +111,8 @@ def inner(
         log_offset=log_offset,
         schedule=None,
         stagger=stagger,
+        fresh=fresh,
+        imitation=imitation,
     )
 
 

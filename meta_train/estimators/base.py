@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from meta_train.estimators.buffer import buffered
 from meta_train.unroll import Inner, Losses, Worker
 
 Theta = Any
 EstimatorState = Any  # a pytree of arrays; workers are the leading axis
+WORKERS = "workers"  # the axis along which one worker can measure itself by all
 
 
 class Estimate(NamedTuple):
@@ -22,7 +24,8 @@ class Estimate(NamedTuple):
       metrics: scalars by name; always `objective` (whose gradient is estimated),
         `restarts` and `diverged` (counts of workers), `valid` (the number of
         workers averaged over) and `snr`, the signal-to-noise ratio |grad|^2 over the
-        sum of `variance` (FORMULAS 2).
+        sum of `variance` (FORMULAS 2). With imitation also `direction` and
+        `magnitude`, how unlike the expert updates are (`Unlikeness`).
       variance: pytree like theta, that of the mean over workers, where it is known.
     """
 
@@ -82,6 +85,13 @@ def variance_of_mean(grads: Any, mean: Any, valid: jax.Array) -> Any:
     return jax.tree.map(lambda x: x / count, valid_mean(square, valid))
 
 
+def root_mean_square(entries: jax.Array, counts: jax.Array) -> jax.Array:
+    """Returns that of the entries of all workers that count; only in `per_worker`."""
+    square = jnp.sum(jnp.where(counts, jnp.square(entries), 0))
+    square, number = jax.lax.psum((square, jnp.sum(counts)), WORKERS)
+    return jnp.sqrt(square / jnp.maximum(1, number))
+
+
 def total(tree: Any) -> jax.Array:
     """Returns the sum of every entry of a tree."""
     return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(tree))
@@ -113,12 +123,16 @@ def per_worker(
     *,
     num_workers: int,
     steps: int,
+    inner: Inner | None = None,
 ) -> Estimator:
     """Returns the estimator that averages `one` over its valid workers.
 
     `start` makes the state of one worker, which takes `steps` inner steps an estimate.
-    Workers that are not valid are masked one by one, never averaged in.
+    Workers that are not valid are masked one by one, never averaged in. If `inner` asks
+    for it, runs that end go on from an earlier state (`buffer`).
     """
+    if inner is not None and inner.fresh_share < 1:
+        start, one = buffered(start, one, fresh=inner.fresh_share)
 
     def init(theta: Theta, data: Any, key: jax.Array) -> EstimatorState:
         keys = worker_keys(key, num_workers)
@@ -128,8 +142,7 @@ def per_worker(
         theta: Theta, state: EstimatorState, data: Any, key: jax.Array
     ) -> tuple[Estimate, EstimatorState]:
         keys = worker_keys(key, num_workers)
-        # Named, so that one worker can measure itself by all.
-        all_workers = jax.vmap(one, in_axes=(None, 0, None, 0), axis_name="workers")
+        all_workers = jax.vmap(one, in_axes=(None, 0, None, 0), axis_name=WORKERS)
         out = all_workers(theta, state, data, keys)
         counts = dict(diverged=~out.valid, restarts=out.restarted, valid=out.valid)
         metrics = {name: jnp.sum(flags) for name, flags in counts.items()}
@@ -139,9 +152,18 @@ def per_worker(
         variance = variance_of_mean(out.grad, grad, out.valid)
         metrics["snr"] = total(jax.tree.map(jnp.square, grad)) / total(variance)
         metrics["objective"] = objective
+        if out.losses.unlikeness:
+            metrics |= valid_mean(_unlikeness(out.losses), out.valid)
         return Estimate(grad, loss, metrics, variance), out.state
 
     return Estimator(init, estimate, num_workers * steps)
+
+
+def _unlikeness(losses: Losses) -> dict[str, jax.Array]:
+    """Returns the mean l_dir and l_mag of each worker [n], of losses [n, W]."""
+    seen = losses.unlikeness
+    means = {"direction": seen.direction, "magnitude": seen.magnitude}
+    return jax.tree.map(lambda x: jnp.mean(x, axis=1), means)
 
 
 def per_run(
@@ -155,7 +177,15 @@ def per_run(
 
     `measure(theta, worker, data, key)` takes a worker at its first step and returns the
     first four of a `Contribution`. All that a worker keeps is how often it did so.
+
+    Raises:
+      ValueError: if `inner` asks for a buffer.
     """
+    if inner.fresh_share < 1:
+        raise ValueError(
+            "an estimate that is a whole run leaves nothing to go on with, got "
+            f"fresh={inner.fresh_share}; set config.inner.fresh = 1.0."
+        )
 
     def start(theta: Theta, data: Any, key: jax.Array) -> jax.Array:
         return jnp.zeros([], jnp.int32)

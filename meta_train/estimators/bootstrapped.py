@@ -100,7 +100,9 @@ def bootstrapped(
         return Contribution(grad, losses, scalar, valid, valid & restarted, after)
 
     steps = inner.num_steps + target.steps
-    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)
+    return per_worker(
+        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+    )
 
 
 class MatchingState(NamedTuple):
@@ -185,7 +187,7 @@ def bootstrapped_pes(
         )
 
     steps = 3 * inner.num_steps + target.steps
-    return per_worker(start, one, num_workers=num_workers, steps=steps)
+    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
 
 
 def _target(

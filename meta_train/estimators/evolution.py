@@ -13,8 +13,16 @@ from meta_train.estimators.base import (
     per_run,
     per_worker,
 )
-from meta_train.estimators.noise import Kick, Noise, moved, pair_mean, stacked
-from meta_train.unroll import Inner, Losses, Worker, where
+from meta_train.estimators.noise import (
+    Kick,
+    Noise,
+    contrasts,
+    means,
+    moved,
+    pair_mean,
+    stacked,
+)
+from meta_train.unroll import Inner, Worker, where
 
 
 class PESState(NamedTuple):
@@ -57,11 +65,12 @@ def es(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         kick = noise.draw(noise_key, theta)
         run = jax.vmap(inner.run, in_axes=(0, None, None, None, 0))
         after, losses = run(moved(theta, kick), worker, data, run_key, noise.salts())
-        means = losses.objective.mean(1)
-        difference = noise.differences(means)
+        mean = means(losses)
+        finite = all_finite((losses.value, losses.unlikeness, after.params))
+        difference = contrasts(inner, noise, mean, after, finite)
         grad = jax.tree.map(lambda s: s * difference, kick.score)
-        valid = all_finite((losses.value, grad, after.params))
-        return grad, pair_mean(losses), means.mean(), valid
+        valid = finite & all_finite(grad)
+        return grad, pair_mean(losses), mean.objective.mean(), valid
 
     return per_run(measure, inner=inner, num_workers=num_workers, runs=2)
 
@@ -85,17 +94,22 @@ def truncated_es(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         thetas = moved(theta, kick)
         pair, losses = run(thetas, worker, data, window_key, thetas, noise.salts())
         after, _ = inner.window(theta, worker, data, window_key)
-        means = losses.objective.mean(1)
-        difference = noise.differences(means)
+        mean = means(losses)
+        moved_on = (pair.params, after.params)
+        finite = all_finite((losses.value, losses.unlikeness, moved_on))
+        difference = contrasts(inner, noise, mean, pair, finite)
         grad = jax.tree.map(lambda s: s * difference, kick.score)
-        valid = all_finite((losses.value, grad, pair.params, after.params))
+        valid = finite & all_finite(grad)
         losses = pair_mean(losses)
         restarted = valid & (losses.later.any() | (after.step == 0))
         after, _ = inner.restart(theta, after, data, restart_key, ~valid)
-        return Contribution(grad, losses, means.mean(), valid, restarted, after)
+        scalar = mean.objective.mean()
+        return Contribution(grad, losses, scalar, valid, restarted, after)
 
     steps = 3 * inner.num_steps
-    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)
+    return per_worker(
+        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+    )
 
 
 def pes(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
@@ -123,8 +137,10 @@ def pes(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         pair, losses = _window(
             inner, noise, thetas, state.pair, data, window_key, thetas
         )
-        grad = _contrast(noise, losses, seen, kick.score)
-        valid = all_finite((losses.value, grad, pair.params))
+        finite = all_finite((losses.value, losses.unlikeness, pair.params))
+        difference = contrasts(inner, noise, losses, pair, finite)
+        grad = _weighed(difference, losses.later[0], seen, kick.score)
+        valid = finite & all_finite(grad)
         later, ended = losses.later[0].any(), pair.step[0] == 0
         # Nothing of the kick is left in a run that starts after the last loss.
         nothing = jax.tree.map(jnp.zeros_like, theta)
@@ -140,7 +156,7 @@ def pes(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         )
 
     steps = 2 * inner.num_steps
-    return per_worker(start, one, num_workers=num_workers, steps=steps)
+    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
 
 
 def nres(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
@@ -168,8 +184,10 @@ def nres(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         pair, losses = _window(
             inner, noise, thetas, state.pair, data, window_key, later_thetas
         )
-        grad = _contrast(noise, losses, state.kick.score, new.score)
-        valid = all_finite((losses.value, grad, pair.params))
+        finite = all_finite((losses.value, losses.unlikeness, pair.params))
+        difference = contrasts(inner, noise, losses, pair, finite)
+        grad = _weighed(difference, losses.later[0], state.kick.score, new.score)
+        valid = finite & all_finite(grad)
         begun = losses.later[0].any() | (pair.step[0] == 0)
         pair = _restart(inner, later_thetas, pair, data, restart_key, ~valid)
         return Contribution(
@@ -182,7 +200,7 @@ def nres(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         )
 
     steps = 2 * inner.num_steps
-    return per_worker(start, one, num_workers=num_workers, steps=steps)
+    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
 
 
 def _window(inner, noise, thetas, pair, data, key, later):
@@ -197,10 +215,9 @@ def _restart(inner, thetas, pair, data, key, force):
     return run(thetas, pair, data, key, force)[0]
 
 
-def _contrast(noise: Noise, losses: Losses, old: Theta, new: Theta) -> Theta:
-    """Returns (1/W) sum_t w_t (L+_t - L-_t): w_t is `old`, later `new`."""
-    difference = noise.differences(losses.objective) / losses.objective[0].size
-    later = losses.later[0]
+def _weighed(difference: jax.Array, later: jax.Array, old: Theta, new: Theta) -> Theta:
+    """Returns (1/W) sum_t w_t D_t of differences [W]: w_t is `old`, later `new`."""
+    difference = difference / difference.size
     before = jnp.sum(jnp.where(later, 0, difference))
     after = jnp.sum(jnp.where(later, difference, 0))
     return jax.tree.map(lambda x, e: x * before + e * after, old, new)

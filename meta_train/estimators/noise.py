@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from meta_train.estimators.base import Theta, total
-from meta_train.unroll import Losses
+from meta_train.estimators.base import Theta, root_mean_square, total
+from meta_train.unroll import Inner, Losses, Worker
 
+SCALE = 0.01  # the root mean square of differences in imitation, as ELO's
 FLOOR = 0.1  # of the root mean square of theta, for leaves that are smaller
 
 
@@ -41,7 +42,8 @@ class Noise:
         losses that explode.
       clip: greatest size of a difference, or None; biased too, where it binds.
 
-    Differences are those of steps in `pes` and `nres`, of means in the others.
+    Differences are those of steps in `pes` and `nres`, of means in the others. Those in
+    imitation are scaled instead of being cut, see `contrasts`.
     """
 
     sigma: float
@@ -112,9 +114,50 @@ def pair_mean(losses: Losses) -> Losses:
     return Losses(
         value=losses.value.mean(0),
         objective=losses.objective.mean(0),
+        unlikeness=jax.tree.map(lambda x: x.mean(0), losses.unlikeness),
         taken=losses.taken[0],
         later=losses.later[0],
     )
+
+
+def means(losses: Losses) -> Losses:
+    """Returns the losses of a pair [2, W] as their means over steps [2]."""
+    flags = {"taken": losses.taken.any(1), "later": losses.later.any(1)}
+    return jax.tree.map(lambda x: x.mean(1), losses)._replace(**flags)
+
+
+def contrasts(
+    inner: Inner, noise: Noise, losses: Losses, pair: Worker, valid: jax.Array
+) -> jax.Array:
+    """Returns plus less minus of what theta is to lower, [...] for losses [2, ...].
+
+    Under imitation it is (ELO, arXiv:2607.06772), with shares w of `Imitation`,
+
+        w_d .01 D_dir / RMS(D_dir) + w_m .01 D_mag / RMS(D_mag) + (1 - w_d - w_m) D_L,
+
+    D being the differences of l_dir, l_mag and the objective apart from imitation, and
+    RMS their root mean square over all losses of all valid workers.
+
+    Args:
+      inner: may ask for imitation.
+      noise: cuts the differences of objectives if asked.
+      losses: of one pair.
+      pair: after the window, leaves [2, ...].
+      valid: whether the pair's losses are finite.
+    """
+    if inner.imitation is None:
+        return noise.differences(losses.objective)
+    outcome, *unlike = losses.unlikeness
+    counts = valid & losses.taken[0]
+
+    def unit(x: jax.Array) -> jax.Array:
+        difference = jnp.where(counts, x[0] - x[1], 0)
+        size = root_mean_square(difference, counts)
+        return difference / jnp.where(size > 0, size, 1)
+
+    direction, magnitude = inner.imitation.shares(pair.windows[0])
+    like = direction * unit(unlike[0]) + magnitude * unit(unlike[1])
+    return SCALE * like + (1 - direction - magnitude) * noise.differences(outcome)
 
 
 def _normal(key: jax.Array, theta: Theta, scales: Any) -> Theta:

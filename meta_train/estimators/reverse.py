@@ -114,7 +114,9 @@ def smoothed(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         return Contribution(grad, losses, scalars.mean(), valid, restarted, after)
 
     steps = 3 * inner.num_steps
-    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)
+    return per_worker(
+        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+    )
 
 
 def _mean(theta, after, losses, data, key):
@@ -151,4 +153,6 @@ def reverse_mode(
         return Contribution(grad, losses, scalar, valid, restarted, after)
 
     steps = inner.num_steps
-    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)
+    return per_worker(
+        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+    )
