@@ -1,0 +1,213 @@
+"""Measures where bootstrapped gradients beat truncated ones: on a learned SGD.
+
+    python benchmarks/bootstrapping.py
+
+Two meta-parameters, the logarithm of the rate and the decay of momentum, are learned on
+noisy ill-conditioned quadratics, where a short window prefers steps that are too small
+(arXiv:1803.02021). Each method takes the same number of inner steps, from five seeds;
+its loss is the mean over whole runs of seeds of their own. Results go into
+`docs/bootstrapping.json` and the table and plot of `docs/bootstrapping.md`.
+"""
+
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+import optax
+
+from lopt.types import LearnedOptimizer
+from meta_train import estimators, learner, unroll
+from meta_train.run import worker_mesh
+from tasks import suites
+
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+SEEDS, HORIZON, WORKERS = range(5), 200, 8
+INNER_STEPS, LOOKS = 192_000, 40
+FAMILY = {
+    "dimension": 10,
+    "condition": (1e3, 1e3),
+    "noise": (0.1, 0.1),
+    "spectrum": "geometric",
+    "rotation": False,
+}
+
+
+def target(rule_steps: int, baseline_steps: int, rate: float = 0.5) -> dict[str, Any]:
+    """Returns the arguments of a bootstrapped estimator that matches parameters."""
+    return {
+        "matching": "parameters",
+        "reuse": False,
+        "target": {
+            "rule_steps": rule_steps,
+            "baseline_steps": baseline_steps,
+            "baseline": "sgd",
+            "learning_rate": rate,
+        },
+    }
+
+
+METHODS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "truncated, W=1": ("truncated", 1, {}),
+    "truncated, W=5": ("truncated", 5, {}),
+    "truncated, W=20": ("truncated", 20, {}),
+    "bootstrapped, W=1, 10 by SGD at .5": ("bootstrapped", 1, target(0, 10)),
+    "bootstrapped, W=5, 10 by SGD at .1": ("bootstrapped", 5, target(0, 10, 0.1)),
+    "bootstrapped, W=5, 10 by SGD at .5": ("bootstrapped", 5, target(0, 10)),
+    "bootstrapped, W=5, 10 by SGD at 1": ("bootstrapped", 5, target(0, 10, 1.0)),
+    "bootstrapped, W=5, 5 by the rule, 5 by SGD": ("bootstrapped", 5, target(5, 5)),
+    "bootstrapped, W=5, 9 by the rule, 1 by SGD": ("bootstrapped", 5, target(9, 1)),
+}
+
+
+def sgdm() -> LearnedOptimizer:
+    """Returns SGD with momentum, whose theta is {log_rate, momentum}."""
+
+    def bind(theta: Any, *, num_steps: Any = None) -> optax.GradientTransformation:
+        def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+            state = jax.tree.map(lambda m, g: theta["momentum"] * m + g, state, grads)
+            rate = jnp.exp(theta["log_rate"])
+            return jax.tree.map(lambda m: -rate * m, state), state
+
+        zeros = lambda params: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
+        return optax.GradientTransformationExtraArgs(zeros, update)
+
+    first = {"log_rate": jnp.log(0.1), "momentum": jnp.float32(0.5)}
+    return LearnedOptimizer(lambda key: first, bind)
+
+
+def inner(window: int) -> unroll.Inner:
+    """Returns inner training of the quadratics."""
+    return unroll.inner(
+        rule=sgdm(),
+        family=suites.build("quadratic", **FAMILY),
+        window=window,
+        horizon=(HORIZON, HORIZON),
+        growth=0,
+        reduce="mean",
+        valid_weight=0.0,
+        log_offset=None,
+        schedule=None,
+        stagger=True,
+        fresh=1.0,
+        imitation=None,
+    )
+
+
+@jax.jit
+def score(theta: Any) -> jax.Array:
+    """Returns the mean loss of 512 whole runs, none of which was trained on."""
+    runs = inner(1)
+
+    def one(seed: jax.Array) -> jax.Array:
+        start_key, run_key = jax.random.split(jax.random.key(seed))
+        worker = runs.fresh(theta, (), start_key, jnp.int32(0))
+        return runs.run(theta, worker, (), run_key)[1].objective.mean()
+
+    return jax.vmap(one)(10_000 + jnp.arange(512)).mean()
+
+
+def trained(method: str, seed: int) -> list[dict[str, float]]:
+    """Returns the losses of a run by inner steps and by seconds without compiling."""
+    name, window, args = METHODS[method]
+    estimator = estimators.build(name, inner=inner(window), num_workers=WORKERS, **args)
+    learn = learner.build(
+        rule=sgdm(),
+        estimator=estimator,
+        outer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)),
+        average=0.99,
+        seed=seed,
+        mesh=worker_mesh(),
+    )
+    state, _ = learn.step(learn.init(()), ())
+    state, seconds, rows = learn.init(()), 0.0, []
+    count = INNER_STEPS // estimator.steps
+    for look in range(LOOKS + 1):
+        began = time.monotonic()
+        for _ in range(count * look // LOOKS - count * max(0, look - 1) // LOOKS):
+            state, _ = learn.step(state, ())
+        jax.block_until_ready(state)
+        seconds += time.monotonic() - began
+        loss = float(score(state.average))
+        steps = int(state.step) * estimator.steps
+        rows.append({"inner_steps": steps, "seconds": seconds, "loss": loss})
+    return rows
+
+
+def measured(method: str) -> list[list[dict[str, float]]]:
+    """Returns the rows of every seed."""
+    found = [trained(method, seed) for seed in SEEDS]
+    ends = ", ".join(f"{rows[-1]['loss']:.4f}" for rows in found)
+    print(f"{method}: {ends}", flush=True)
+    return found
+
+
+def interval(values: np.ndarray) -> str:
+    """Returns the mean of five values and its 95 % interval by Student's t."""
+    if not np.isfinite(values).all():
+        return "diverged"
+    half = 2.776 * values.std(ddof=1) / len(values) ** 0.5
+    return f"{values.mean():.4f} ± {half:.4f}"
+
+
+def at(rows: list[dict[str, float]], unit: str, limit: float) -> float:
+    """Returns the loss of the last look within a budget."""
+    return [row["loss"] for row in rows if row[unit] <= limit][-1]
+
+
+def table(found: dict[str, list[list[dict[str, float]]]]) -> str:
+    """Returns the losses at equal inner steps and at equal seconds, in Markdown."""
+    limits = {
+        unit: min(rows[-1][unit] for runs in found.values() for rows in runs)
+        for unit in ("inner_steps", "seconds")
+    }
+    lines = [
+        f"| | after {limits['inner_steps']:,.0f} inner steps | "
+        f"after {limits['seconds']:.2f} s |",
+        "|---|---|---|",
+    ]
+    for method, runs in found.items():
+        cells = [
+            interval(np.array([at(rows, unit, limit) for rows in runs]))
+            for unit, limit in limits.items()
+        ]
+        lines.append(f"| {method} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def plot(found: dict[str, list[list[dict[str, float]]]]) -> matplotlib.figure.Figure:
+    """Returns the mean loss over seeds against inner steps and against seconds."""
+    canvas = matplotlib.figure.Figure(figsize=(11, 4.2), layout="constrained")
+    for axis, unit in zip(
+        canvas.subplots(1, 2, sharey=True), ("inner_steps", "seconds"), strict=True
+    ):
+        for i, (method, runs) in enumerate(found.items()):
+            x, y = (
+                np.array([[row[name] for row in rows] for rows in runs])
+                for name in (unit, "loss")
+            )
+            style = {"color": f"C{i}", "ls": "--" if "truncated" in method else "-"}
+            axis.plot(x.mean(0), np.median(y, 0), label=method, **style)
+            axis.fill_between(x.mean(0), y.min(0), y.max(0), alpha=0.15, color=f"C{i}")
+        axis.set_xlabel(unit.replace("_", " "))
+        axis.set_ylim(0.027, 0.06)
+        axis.grid(color="#dddddd")
+    canvas.axes[0].set_ylabel("loss over whole runs")
+    canvas.axes[1].legend(fontsize=8)
+    return canvas
+
+
+def main() -> None:
+    """Measures every method, writes the numbers and plot, and prints the table."""
+    found = {method: measured(method) for method in METHODS}
+    (DOCS / "bootstrapping.json").write_text(json.dumps(found) + "\n")
+    plot(found).savefig(DOCS / "bootstrapping.png", dpi=120)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Measures how long a rule is meta-trained until it beats tuned Adam on the digits MLP.
+
+    python benchmarks/time_to_beat.py [METHOD...]
+
+Each method meta-trains the rule of `configs/demo.py` from three seeds. Every few
+meta-steps the clock stands still and the average of theta is judged on ten seeds of
+their own; it beats Adam once its loss is below that of Adam on the same seeds, whose
+schedule and rate were tuned on others. Compiling counts. Results go into
+`docs/time_to_beat.json`, one entry a method, and into the plot beside it; the table is
+printed for the page.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import matplotlib.figure
+
+from configs import demo
+from evaluation import curves, settings, tuning
+from lopt import artifact, rules
+from lopt.baselines import BASELINES
+from meta_train import run
+from tasks import suites
+
+ROOT = pathlib.Path(__file__).parent.parent
+RECORD = ROOT / "docs" / "time_to_beat.json"
+NUM_STEPS, LIMIT = 200, 300.0  # updates of a run; seconds of meta-training
+META_SEEDS, TUNING = (0, 1, 2), tuple(range(5))
+JUDGING = tuple(range(20_000, 20_010))  # neither tuned on nor reported elsewhere
+METRICS = ("mean", "final")
+
+# Stretches of meta-training: a variant of configs/demo.py, its changes, and meta-steps.
+Stretch = tuple[str, dict[str, Any], int]
+WIDER = {"estimator.args.noise.sigma": 0.02}
+METHODS: dict[str, list[Stretch]] = {
+    "truncated": [("truncated", {}, 800)],
+    "bootstrapped": [("bootstrapped", {}, 800)],
+    "pes": [("pes", WIDER, 3_000)],
+    "nres": [("nres", WIDER, 1_500)],
+    "bootstrapped, then pes": [("bootstrapped", {}, 100), ("pes", WIDER, 3_000)],
+}
+
+
+def config(stretch: Stretch, seed: int, start: str | None) -> Any:
+    """Returns the config of a stretch, from the theta of an artifact or from none."""
+    variant, changes, num_steps = stretch
+    c = demo.get_config(variant)
+    c.seed, c.theta.start, c.outer.num_steps = seed, start, num_steps
+    with c.unlocked():
+        c.update_from_flattened_dict(changes)
+    return c
+
+
+def trained(method: str, seed: int, every: int) -> Iterator[tuple[int, float, Any]]:
+    """Yields (meta-steps, seconds, theta) every few meta-steps; what waits is free."""
+    seconds, done, start = 0.0, 0, None
+    with tempfile.TemporaryDirectory() as directory:
+        for stretch in METHODS[method]:
+            jax.clear_caches()  # each seed compiles anew
+            began = time.monotonic()
+            one = run.build(config(stretch, seed, start))
+            state = one.learner.init(one.data)
+            for step in range(1, stretch[2] + 1):
+                state, _ = one.learner.step(state, one.data)
+                if step % every and step < stretch[2]:
+                    continue
+                jax.block_until_ready(state)
+                seconds += time.monotonic() - began
+                yield done + step, seconds, state.average
+                began = time.monotonic()
+            done += stretch[2]
+            start = str(pathlib.Path(directory) / "artifact")
+            rule = one.config["rule"]
+            artifact.save(
+                start,
+                rule=rule["name"],
+                rule_args=rule["args"],
+                theta=state.average,
+                card={},
+            )
+            seconds += time.monotonic() - began
+
+
+def judge() -> tuple[Callable[[Any], dict[str, float]], dict[str, float]]:
+    """Returns theta -> its losses on the judging seeds, and those of tuned Adam."""
+    c = settings.resolve(demo.get_config(""))
+    family = suites.build(c["family"]["name"], **c["family"]["args"])
+    track = curves.track(family, valid_every=20)
+    adam = curves.runner(track, BASELINES["adam"].build)
+    chosen = tuning.tune(
+        adam, BASELINES["adam"].space, num_steps=NUM_STEPS, seeds=TUNING
+    )
+    rule = rules.build(c["rule"]["name"], **c["rule"]["args"])
+    structure = jax.tree.structure(jax.eval_shape(rule.init, jax.random.key(0)))
+
+    def learned(num_steps: Any, **leaves: Any) -> Any:
+        theta = structure.unflatten(leaves[str(i)] for i in range(len(leaves)))
+        return rule.bind(theta, num_steps=num_steps)
+
+    runner = curves.runner(track, learned)
+
+    def losses(one: curves.Runner, own: dict[str, Any]) -> dict[str, float]:
+        found = curves.run(
+            one, num_steps=NUM_STEPS, seeds=JUDGING, hyperparameters=[own]
+        )
+        return {name: float(tuning.METRICS[name](found).mean()) for name in METRICS}
+
+    def of_theta(theta: Any) -> dict[str, float]:
+        leaves = enumerate(jax.device_get(jax.tree.leaves(theta)))
+        return losses(runner, {str(i): leaf for i, leaf in leaves})
+
+    return of_theta, {
+        name: losses(adam, chosen[name].hyperparameters)[name] for name in METRICS
+    }
+
+
+def raced(method: str, seed: int, score: Any, adam: dict[str, float]) -> dict[str, Any]:
+    """Returns the losses by seconds, until Adam is beaten in both or time is up."""
+    rows = []
+    for step, seconds, theta in trained(method, seed, every=20):
+        rows.append({"step": step, "seconds": seconds} | score(theta))
+        won = all(rows[-1][name] < adam[name] for name in METRICS)
+        if won or seconds > LIMIT:
+            break
+    beaten = {
+        name: next((r["seconds"] for r in rows if r[name] < adam[name]), None)
+        for name in METRICS
+    }
+    beaten["both"] = rows[-1]["seconds"] if won else None
+    return {"seed": seed, "beaten": beaten, "rows": rows}
+
+
+def median(values: list[float | None]) -> str:
+    """Returns the median of seconds, those that are None being beyond the limit."""
+    middle = sorted(LIMIT if x is None else x for x in values)[len(values) // 2]
+    return f"> {LIMIT:.0f}" if middle >= LIMIT else f"{middle:.0f}"
+
+
+def table(record: dict[str, Any]) -> str:
+    """Returns the medians, with each seed's seconds in brackets, in Markdown."""
+    lines = [
+        "| seconds to beat Adam in | mean loss | final loss | both |",
+        "|" + "---|" * 4,
+    ]
+    for method in (name for name in METHODS if name in record):
+        runs = record[method]["runs"]
+        cells = [
+            f"{median(values)} ({', '.join(median([x]) for x in values)})"
+            for values in (
+                [run["beaten"][n] for run in runs] for n in (*METRICS, "both")
+            )
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plot(record: dict[str, Any]) -> matplotlib.figure.Figure:
+    """Returns the losses of every seed against seconds of meta-training."""
+    canvas = matplotlib.figure.Figure(figsize=(11, 4.2), layout="constrained")
+    for axis, name in zip(canvas.subplots(1, 2), METRICS, strict=True):
+        for i, method in enumerate(name for name in METHODS if name in record):
+            for k, found in enumerate(record[method]["runs"]):
+                x, y = (
+                    [row[key] for row in found["rows"]] for key in ("seconds", name)
+                )
+                label = method if k == 0 else None
+                axis.plot(x, y, color=f"C{i}", lw=1, label=label)
+        axis.axhline(record["adam"][name], color="k", ls="--", label="tuned Adam")
+        axis.set(yscale="log", xlabel="seconds of meta-training", ylabel=f"{name} loss")
+        axis.set_ylim(record["adam"][name] / 3, record["adam"][name] * 30)
+        axis.grid(color="#dddddd")
+    canvas.axes[1].legend(fontsize=8)
+    return canvas
+
+
+def main() -> None:
+    """Measures the methods named, or all, and renews the record, table and plot."""
+    score, adam = judge()
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    record["adam"] = adam
+    for method in sys.argv[1:] or METHODS:
+        runs = [raced(method, seed, score, adam) for seed in META_SEEDS]
+        record[method] = {"stretches": METHODS[method], "runs": runs}
+        print(method, [one["beaten"] for one in runs], flush=True)
+        RECORD.write_text(json.dumps(record) + "\n")
+    plot(record).savefig(RECORD.with_suffix(".png"), dpi=120)
+    print(table(record))
+
+
+if __name__ == "__main__":
+    main()
