@@ -54,12 +54,12 @@ def test_climbs_are_those_of_a_python_loop():
 
 
 def failing(one):
-    """Returns (start, one) of runs by `one`; of seven windows the first two diverge."""
+    """Returns (start, one) of runs by `one`; three windows of seven diverge."""
 
     def take(theta, worker, data, key):
         window_key, restart_key = jax.random.split(key)
         after, losses = one.window(theta, worker, data, window_key)
-        valid = worker.windows % 7 > 1
+        valid = worker.windows % 7 > 2
         restarted = valid & (losses.later.any() | (after.step == 0))
         after, _ = one.restart(theta, after, data, restart_key, ~valid)
         scalar = losses.value.mean()
@@ -73,8 +73,9 @@ def same(tree, expected):
 
 
 def test_slots_are_filled_and_gone_on_from_as_a_python_loop_does():
+    family = toys.quadratic(noise=2.0)
     inner = toys.inner(
-        toys.heavy_ball(), toys.quadratic(noise=2.0), window=3, horizon=(4, 9)
+        toys.heavy_ball(), family, window=3, horizon=(4, 9), stagger=True
     )
     start, one = failing(inner)
     first, step = buffered(start, one, fresh=0.3)

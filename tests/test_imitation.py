@@ -111,7 +111,8 @@ def test_experts_have_derivatives_where_gradients_are_zero(name):
 
 def test_unlikeness_is_that_of_all_parameters_together():
     ours, theirs = (
-        {"w": jnp.array([[w]]), "b": jnp.array([b, 0.0])} for w, b in [(3, 4), (-4, 3)]
+        {"w": jnp.array([[w]]), "b": jnp.array([b, 0.0])}
+        for w, b in [(3.0, 4.0), (-4.0, 3.0)]
     )
     close(imitation.unlikeness(ours, theirs), (1.0, 2 / 3))
     np.testing.assert_allclose(imitation.unlikeness(ours, ours), (0, 0), atol=1e-15)
