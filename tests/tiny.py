@@ -14,8 +14,12 @@ QUADRATIC = {
 
 
 def estimators():
-    """Returns the arguments of every estimator in configs/demo.py, by name."""
-    return runpy.run_path(str(DEMO))["ESTIMATORS"]
+    """Returns arguments of every estimator, as in configs/demo.py, without logits."""
+    found = runpy.run_path(str(DEMO))["ESTIMATORS"]
+    return {
+        name: args | ({"matching": "parameters"} if "matching" in args else {})
+        for name, args in found.items()
+    }
 
 
 def demo(variant):
