@@ -132,8 +132,8 @@ def inner(
     log_offset: float | None,
     schedule: dict[str, Any] | None,
     stagger: bool,
-    fresh: float = 1.0,
-    imitation: Mapping[str, Any] | None = None,
+    fresh: float,
+    imitation: Mapping[str, Any] | None,
 ) -> Inner:
     """Returns inner training of `family` by `rule`.
 
