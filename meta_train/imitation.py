@@ -45,8 +45,9 @@ class Imitation:
     theta is to lower, the share w_d = direction h(floor) is l_dir, w_m = magnitude h(0)
     is l_mag and the rest the objective as it was. Reverse mode differentiates through
     the expert too; the evolution strategies scale what the shares are of, see
-    `estimators.evolution`. The bootstrapped and implicit estimators have objectives of
-    their own, in which runs that follow the expert are all that changes.
+    `estimators.noise.contrasts`, so that `combined` would mix what is not alike. The
+    bootstrapped and implicit estimators have objectives of their own, where runs that
+    follow the expert are all that changes.
 
     Attributes:
       expert: `dict(name, args)` of `EXPERTS`.
