@@ -123,7 +123,7 @@ def per_worker(
     *,
     num_workers: int,
     steps: int,
-    inner: Inner | None = None,
+    inner: Inner,
 ) -> Estimator:
     """Returns the estimator that averages `one` over its valid workers.
 
@@ -131,7 +131,7 @@ def per_worker(
     Workers that are not valid are masked one by one, never averaged in. If `inner` asks
     for it, runs that end go on from an earlier state (`buffer`).
     """
-    if inner is not None and inner.fresh_share < 1:
+    if inner.fresh_share < 1:
         start, one = buffered(start, one, fresh=inner.fresh_share)
 
     def init(theta: Theta, data: Any, key: jax.Array) -> EstimatorState:
@@ -197,4 +197,4 @@ def per_run(
         return Contribution(*found, valid, restarted=valid, state=count + 1)
 
     steps = runs * inner.longest
-    return per_worker(start, one, num_workers=num_workers, steps=steps)
+    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)

@@ -143,7 +143,9 @@ def implicit(*, inner: Inner, num_workers: int, solver: Solver) -> Estimator:
         return Contribution(grad, losses, scalar, valid, valid & restarted, after)
 
     steps = inner.num_steps
-    return per_worker(inner.start, one, num_workers=num_workers, steps=steps)
+    return per_worker(
+        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+    )
 
 
 def _neumann(matrix: Callable[[Params], Params], b: Params, solver: Solver) -> Params:
