@@ -1,4 +1,4 @@
-"""Measures what rematerialising the full gradient saves: `python benchmarks/memory.py`.
+"""Measures what rematerialising the full gradient saves: `python -m benchmarks.memory`.
 
 It is that of one run of the demo's rule on the digits MLP, of 2,000 steps or of as many
 as the argument says; the compiler says how much memory each program needs.

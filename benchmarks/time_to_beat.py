@@ -1,6 +1,6 @@
 """Measures how long a rule is meta-trained until it beats tuned Adam on the digits MLP.
 
-    python benchmarks/time_to_beat.py [METHOD...]
+    python -m benchmarks.time_to_beat [METHOD...]
 
 Each method meta-trains the rule of `configs/demo.py` from three seeds. Every few
 meta-steps the clock stands still and the average of theta is judged on ten seeds of

@@ -285,3 +285,9 @@ def test_targets_of_matching_by_pes_are_made_along_theta_itself():
     kick = float(noise.draw(noise_key, theta).move[0])
     close(found.metrics["objective"], (4 * kick) ** 2 + 0.2**2)
     assert after.worker.params["x"] == 0
+
+
+def test_matching_predictions_of_a_task_without_any_is_refused():
+    estimator = bootstrap(toys.heavy_ball(), toys.quadratic(), matching="kl")
+    with pytest.raises(ValueError, match="no logits.*try 'parameters'"):
+        first_estimate(estimator, toys.heavy_ball().init(KEY))

@@ -8,7 +8,8 @@ import toys
 from measured import KEY, THETA, agree, sampled, smoothed
 
 from meta_train.estimators import Estimate, Estimator
-from meta_train.estimators.combined import combine
+from meta_train.estimators.combined import combine, combined
+from meta_train.estimators.noise import Noise
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,19 @@ def test_combination_varies_no_more_than_the_better_of_the_two():
     for leaf, variance in both.items():
         a, b = first[leaf], second[leaf]
         assert 0.9 * a * b / (a + b) < variance < min(a, b)
+
+
+def test_imitation_which_the_two_weigh_differently_is_refused():
+    imitation = dict(
+        expert=dict(name="adam", args=dict(learning_rate=0.1)),
+        hold=1,
+        decay=1,
+        direction=0.7,
+        magnitude=0.3,
+        floor=0.3,
+    )
+    inner = toys.inner(
+        toys.heavy_ball(), toys.quadratic(), window=2, horizon=4, imitation=imitation
+    )
+    with pytest.raises(ValueError, match="unlike objectives"):
+        combined(inner=inner, num_workers=2, noise=Noise(**toys.noise(0.1)), decay=0.9)

@@ -228,8 +228,12 @@ def _kl(
     inner: Inner, goal: Worker, candidate: Worker, data: Any, key: jax.Array
 ) -> jax.Array:
     """Returns KL(goal || candidate) of predictions, the mean over a batch."""
-    logits = [inner.loss(w, data, key)[1]["logits"] for w in (goal, candidate)]
-    log_p, log_q = (jax.nn.log_softmax(x) for x in logits)
+    aux = [inner.loss(w, data, key)[1] for w in (goal, candidate)]
+    if "logits" not in aux[0]:
+        raise ValueError(
+            "this task has no logits, which matching='kl' compares; try 'parameters'."
+        )
+    log_p, log_q = (jax.nn.log_softmax(x["logits"]) for x in aux)
     return jnp.mean(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1))
 
 

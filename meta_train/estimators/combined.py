@@ -48,8 +48,14 @@ def combined(
       decay: of the means of variances, in [0, 1).
 
     Raises:
-      ValueError: for a decay out of its range, or a single worker.
+      ValueError: for a decay out of its range, a single worker, or imitation, which
+        the two weigh differently.
     """
+    if inner.imitation is not None:
+        raise ValueError(
+            "under imitation the two would have unlike objectives; set "
+            "config.inner.imitation = None, or another estimator."
+        )
     if num_workers < 2:
         raise ValueError(f"num_workers must be at least 2, got {num_workers=}.")
     args = {"inner": inner, "num_workers": num_workers, "noise": noise}
