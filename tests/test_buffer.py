@@ -11,7 +11,7 @@ from meta_train import estimators
 from meta_train.estimators.base import Contribution
 from meta_train.estimators.buffer import Climb, buffered, climbed
 from meta_train.estimators.evolution import PESState
-from meta_train.unroll import Losses
+from meta_train.worker import Losses
 
 THETA = {"log_lr": np.log(0.1), "decay": np.asarray(0.5)}
 

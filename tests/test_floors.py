@@ -26,8 +26,9 @@ FILES = {
     "gradients augment suites costs __init__ __main__",
     "evaluation": "settings validation curves tuning scores entrants protocol summary "
     "plots page report __init__ __main__",
-    "meta_train": "imitation unroll estimators theta learner checkpoint logging config "
-    "provenance validation run loop export plot moments contrast compare __main__",
+    "meta_train": "imitation worker unroll estimators theta learner checkpoint logging "
+    "config provenance validation run loop export plot moments contrast compare "
+    "__main__",
     "meta_train/estimators": "buffer base noise "
     "[reverse evolution bootstrapped implicit] combined mixture __init__",
 }

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from meta_train.estimators.buffer import buffered
-from meta_train.unroll import Inner, Losses, Worker
+from meta_train.unroll import Inner
+from meta_train.worker import Losses, Worker
 
 Theta = Any
 EstimatorState = Any  # a pytree of arrays; workers are the leading axis

@@ -17,7 +17,8 @@ from meta_train.estimators.base import (
     total,
 )
 from meta_train.estimators.noise import Noise, moved, stacked
-from meta_train.unroll import Inner, Worker, where
+from meta_train.unroll import Inner
+from meta_train.worker import Worker, where
 from tasks.base import known
 
 BASELINES = {"sgd": optax.sgd, "adam": optax.adam}

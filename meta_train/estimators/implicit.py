@@ -16,7 +16,8 @@ from meta_train.estimators.base import (
     all_finite,
     per_worker,
 )
-from meta_train.unroll import Inner, Worker
+from meta_train.unroll import Inner
+from meta_train.worker import Worker
 from tasks.base import Params, known
 
 
