@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 # Read by JAX on import; a broadcast that adds an axis must be written out.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Most time here goes into compiling. `make test-all` optimizes as users do.
@@ -15,3 +17,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # them while they are collected. What tests start inherits it.
 _SETS = tempfile.TemporaryDirectory(prefix="tfds-")
 os.environ["TFDS_DATA_DIR"] = _SETS.name
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_this_file_only():
+    """Clears what JAX has compiled: past 8,192 live programs it counts none as cached."""
+    yield
+    import jax  # not before the settings above
+
+    jax.clear_caches()
