@@ -21,7 +21,7 @@ os.environ["TFDS_DATA_DIR"] = _SETS.name
 
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_this_file_only():
-    """Clears what JAX has compiled: past 8,192 live programs it counts none as cached."""
+    """Clears what JAX has compiled: past 8,192 programs it counts none as cached."""
     yield
     import jax  # not before the settings above
 
