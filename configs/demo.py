@@ -8,7 +8,7 @@ Variants, after a colon and joined by commas: an estimator, such as `pes`; `quic
 (seconds, for tests; learns nothing).
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict, FieldReference, config_dict
 
 NOISE = {
     "sigma": 0.01,
@@ -103,7 +103,8 @@ def set_inner_training(c: ConfigDict):
     }
 
     c.inner = ConfigDict()
-    c.inner.window = 20  # memory grows linearly with it
+    # Or a pair, of which each run draws one; memory grows linearly with it.
+    c.inner.window = FieldReference(20, field_type=object)
     c.inner.horizon = (150, 300)  # log-uniform in between, both included
     c.inner.growth = 0  # runs are that long from the start
     c.inner.reduce = "mean"

@@ -8,7 +8,7 @@ of every family falls within 1,000 meta-steps, as in docs/mixture.md.
 Variant, after a colon: `quick` (seconds, for tests; two families, learns nothing).
 """
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict, FieldReference, config_dict
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -51,7 +51,8 @@ def set_inner_training(c: ConfigDict):
     }
 
     c.inner = ConfigDict()
-    c.inner.window = 20
+    # Or a pair, of which each run draws one.
+    c.inner.window = FieldReference(20, field_type=object)
     c.inner.horizon = (100, 200)
     c.inner.growth = 0
     c.inner.reduce = "mean"

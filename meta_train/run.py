@@ -45,10 +45,15 @@ class Outer:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of its range."""
-        if self.num_steps < 1 or self.clip <= 0 or not 0 <= self.average < 1:
+        if self.clip <= 0 or not 0 <= self.average < 1:
             raise ValueError(
-                "config.outer needs num_steps >= 1, clip > 0 and 0 <= average < 1, got "
-                f"{self.num_steps}, {self.clip} and {self.average}."
+                "config.outer needs clip > 0 and 0 <= average < 1, got "
+                f"{self.clip} and {self.average}."
+            )
+        if not 0 <= self.warmup_steps < self.num_steps:
+            raise ValueError(
+                "config.outer needs 0 <= warmup_steps < num_steps, got "
+                f"{self.warmup_steps} and {self.num_steps}."
             )
 
 

@@ -122,6 +122,7 @@ def test_missing_key_is_named(edit, key):
         ("checkpoint", {"keep": 1}, "keep must be at least 2, got 1; try 3"),
         ("outer", {"average": 1.0}, "0 <= average < 1"),
         ("outer", {"clip": 0.0}, "clip > 0"),
+        ("outer", {"warmup_steps": 900, "num_steps": 900}, "warmup_steps < num_steps"),
         ("estimator", {"num_workers": 0}, "positive multiple of the number of devices"),
         ("validation", {"lengths": ()}, "lengths"),
         ("inner", {"schedule": {"name": "cosin", "peak": 1.0}}, "known: constant, "),

@@ -118,6 +118,24 @@ class Contribution(NamedTuple):
     state: Any
 
 
+def concluded(
+    inner: Inner,
+    theta: Theta,
+    after: Worker,
+    data: Any,
+    key: jax.Array,
+    *,
+    grad: Theta,
+    losses: Losses,
+    objective: jax.Array,
+    valid: jax.Array,
+) -> Contribution:
+    """Returns what a window adds; the worker after it restarts if due or not valid."""
+    ended = losses.later.any() | (after.step == 0)
+    after, due = inner.restart(theta, after, data, key, ~valid)
+    return Contribution(grad, losses, objective, valid, valid & (ended | due), after)
+
+
 def per_worker(
     start: Callable[[Theta, Any, jax.Array], Any],
     one: Callable[[Theta, Any, Any, jax.Array], Contribution],

@@ -97,8 +97,8 @@ def bootstrapped(
         (scalar, aux), grad = jax.value_and_grad(value, has_aux=True)(theta)
         after, losses = aux
         valid = all_finite((scalar, losses.value, grad, after.params))
-        after, restarted = inner.restart(theta, after, data, restart_key, ~valid)
-        return Contribution(grad, losses, scalar, valid, valid & restarted, after)
+        found = dict(grad=grad, losses=losses, objective=scalar, valid=valid)
+        return concluded(inner, theta, after, data, restart_key, **found)
 
     steps = inner.num_steps + target.steps
     return per_worker(

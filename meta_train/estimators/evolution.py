@@ -10,6 +10,7 @@ from meta_train.estimators.base import (
     Estimator,
     Theta,
     all_finite,
+    concluded,
     per_run,
     per_worker,
 )
@@ -101,11 +102,9 @@ def truncated_es(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         difference = contrasts(inner, noise, mean, pair, finite)
         grad = jax.tree.map(lambda s: s * difference, kick.score)
         valid = finite & all_finite(grad)
-        losses = pair_mean(losses)
-        restarted = valid & (losses.later.any() | (after.step == 0))
-        after, _ = inner.restart(theta, after, data, restart_key, ~valid)
-        scalar = mean.objective.mean()
-        return Contribution(grad, losses, scalar, valid, restarted, after)
+        scalar, losses = mean.objective.mean(), pair_mean(losses)
+        found = dict(grad=grad, losses=losses, objective=scalar, valid=valid)
+        return concluded(inner, theta, after, data, restart_key, **found)
 
     steps = 3 * inner.num_steps
     return per_worker(

@@ -140,8 +140,8 @@ def implicit(*, inner: Inner, num_workers: int, solver: Solver) -> Estimator:
             inner_objective, outer_objective, theta, after.params, solver=solver
         )
         valid = all_finite((scalar, losses.value, grad, after.params))
-        after, restarted = inner.restart(theta, after, data, restart_key, ~valid)
-        return Contribution(grad, losses, scalar, valid, valid & restarted, after)
+        found = dict(grad=grad, losses=losses, objective=scalar, valid=valid)
+        return concluded(inner, theta, after, data, restart_key, **found)
 
     steps = inner.num_steps
     return per_worker(

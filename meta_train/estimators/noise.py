@@ -34,7 +34,7 @@ class Noise:
     Attributes:
       sigma: standard deviation.
       per_leaf: whether `sigma` is relative to each leaf's root mean square, or to
-        a tenth of that of all of theta where this is more.
+        a tenth of that of all of theta where this is more, or to 1 where all are 0.
       antithetic: whether a pair is theta + eps and theta - eps; else each of it has
         a perturbation of its own, and twice the variance or more.
       shared_batches: whether a pair sees the same batches; tasks, initial parameters
@@ -95,6 +95,7 @@ class Noise:
         squares = jax.tree.map(jnp.square, theta)
         size = sum(leaf.size for leaf in jax.tree.leaves(theta))
         floor = FLOOR**2 * total(squares) / size
+        floor = jnp.where(floor > 0, floor, 1)
         return jax.tree.map(
             lambda x: self.sigma * jnp.sqrt(jnp.maximum(jnp.mean(x), floor)), squares
         )

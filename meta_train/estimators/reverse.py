@@ -11,6 +11,7 @@ from meta_train.estimators.base import (
     Estimator,
     Theta,
     all_finite,
+    concluded,
     per_run,
     per_worker,
 )
@@ -109,10 +110,9 @@ def smoothed(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
         after, _ = inner.window(theta, worker, data, window_key)
         grad = jax.tree.map(lambda g: jnp.mean(g, axis=0), grads)
         valid = all_finite((losses.value, grad, pair.params, after.params))
-        losses = pair_mean(losses)
-        restarted = valid & (losses.later.any() | (after.step == 0))
-        after, _ = inner.restart(theta, after, data, restart_key, ~valid)
-        return Contribution(grad, losses, scalars.mean(), valid, restarted, after)
+        scalar, losses = scalars.mean(), pair_mean(losses)
+        found = dict(grad=grad, losses=losses, objective=scalar, valid=valid)
+        return concluded(inner, theta, after, data, restart_key, **found)
 
     steps = 3 * inner.num_steps
     return per_worker(
@@ -149,9 +149,8 @@ def reverse_mode(
         (scalar, aux), grad = jax.value_and_grad(value, has_aux=True)(theta)
         after, losses = aux
         valid = all_finite((scalar, losses.value, grad, after.params))
-        after, _ = inner.restart(theta, after, data, restart_key, ~valid)
-        restarted = valid & (losses.later.any() | (after.step == 0))
-        return Contribution(grad, losses, scalar, valid, restarted, after)
+        found = dict(grad=grad, losses=losses, objective=scalar, valid=valid)
+        return concluded(inner, theta, after, data, restart_key, **found)
 
     steps = inner.num_steps
     return per_worker(
