@@ -37,13 +37,12 @@ METRICS = ("mean", "final")
 
 # Stretches of meta-training: a variant of configs/demo.py, its changes, and meta-steps.
 Stretch = tuple[str, dict[str, Any], int]
-WIDER = {"estimator.args.noise.sigma": 0.02}
 METHODS: dict[str, list[Stretch]] = {
     "truncated": [("truncated", {}, 800)],
     "bootstrapped": [("bootstrapped", {}, 800)],
-    "pes": [("pes", WIDER, 3_000)],
-    "nres": [("nres", WIDER, 1_500)],
-    "bootstrapped, then pes": [("bootstrapped", {}, 100), ("pes", WIDER, 3_000)],
+    "pes": [("pes", {}, 6_000)],
+    "nres": [("nres", {}, 3_000)],
+    "bootstrapped, then pes": [("bootstrapped", {}, 100), ("pes", {}, 3_000)],
 }
 
 

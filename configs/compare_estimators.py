@@ -18,13 +18,13 @@ NOISE = {
     "sign": False,
     "clip": None,
 }
-MATCHING = {
-    "matching": "parameters",
+MATCHING = {  # that of configs/demo.py
+    "matching": "kl",
     "target": {
-        "rule_steps": 9,
-        "baseline_steps": 1,
+        "rule_steps": 0,
+        "baseline_steps": 80,
         "baseline": "adam",
-        "learning_rate": 1e-2,
+        "learning_rate": 5e-3,
     },
 }
 # Of each: its arguments, whether an estimate is a whole run, and for how many horizons
@@ -141,5 +141,5 @@ def quick(c: ConfigDict) -> ConfigDict:
     p.window, p.horizon, p.num_workers = 2, 4, 2
     p.skip, p.replicas, p.exact = 1, 4, 4
     p.estimators = ("full", "truncated", "bootstrapped", "pes")
-    c.estimators.bootstrapped.args.target.rule_steps = 1
+    c.estimators.bootstrapped.args.target.baseline_steps = 2
     return c

@@ -13,6 +13,7 @@ from meta_train.estimators.base import (
     Estimator,
     Theta,
     all_finite,
+    concluded,
     per_worker,
     total,
 )

@@ -14,6 +14,7 @@ from meta_train.estimators.base import (
     Estimator,
     Theta,
     all_finite,
+    concluded,
     per_worker,
 )
 from meta_train.unroll import Inner
