@@ -103,16 +103,16 @@ def get_config(variant: str = "") -> ConfigDict:
         )
 
     c.problems = ConfigDict()
-    c.problems["iris-start"] = problem(IRIS, window=5, horizon=20, num_workers=64)
-    c.problems["iris-demo"] = c.problems["iris-start"].copy_and_resolve_references()
-    c.problems["iris-demo"].start = "demo"
-    c.problems["digits-demo"] = problem(DIGITS, window=20, horizon=100, num_workers=8)
-    c.problems["digits-demo"].start = "demo"
-    c.problems["digits-demo"].replicas = 48
+    c.problems["iris_start"] = problem(IRIS, window=5, horizon=20, num_workers=64)
+    c.problems["iris_demo"] = c.problems["iris_start"].copy_and_resolve_references()
+    c.problems["iris_demo"].start = "demo"
+    c.problems["digits_demo"] = problem(DIGITS, window=20, horizon=100, num_workers=8)
+    c.problems["digits_demo"].start = "demo"
+    c.problems["digits_demo"].replicas = 48
     # Here even the full gradient is lost in its noise: what else still has a signal?
-    c.problems["digits-long"] = c.problems["digits-demo"].copy_and_resolve_references()
-    c.problems["digits-long"].horizon = 200
-    c.problems["digits-long"].estimators = ("full", "truncated", "es", "pes", "nres")
+    c.problems["digits_long"] = c.problems["digits_demo"].copy_and_resolve_references()
+    c.problems["digits_long"].horizon = 200
+    c.problems["digits_long"].estimators = ("full", "truncated", "es", "pes", "nres")
     return quick(c) if variant == "quick" else c
 
 
@@ -135,9 +135,9 @@ def quick(c: ConfigDict) -> ConfigDict:
     """Returns `c` shrunk to one problem that takes seconds."""
     c.rule.args.hidden = 4
     c.rule.args.layers = 1
-    for label in set(c.problems) - {"iris-start"}:
+    for label in set(c.problems) - {"iris_start"}:
         del c.problems[label]
-    p = c.problems["iris-start"]
+    p = c.problems["iris_start"]
     p.window, p.horizon, p.num_workers = 2, 4, 2
     p.skip, p.replicas, p.exact = 1, 4, 4
     p.estimators = ("full", "truncated", "bootstrapped", "pes")

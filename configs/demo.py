@@ -16,7 +16,7 @@ NOISE = {
     "antithetic": True,
     "shared_batches": True,
     "sign": False,
-    "clip": None,
+    "clip": config_dict.placeholder(float),
 }
 # Short windows and far targets: with 20 and 10 steps rules may still blow up after 200
 # meta-steps; matched in parameters, or with a target by the rule, they go on to.

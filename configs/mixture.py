@@ -75,7 +75,7 @@ def set_meta_training(c: ConfigDict):
             "antithetic": True,
             "shared_batches": True,
             "sign": False,
-            "clip": None,
+            "clip": config_dict.placeholder(float),
         }
     }
 

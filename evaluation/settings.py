@@ -36,7 +36,7 @@ def parse(argv: list[str]) -> list[str]:
 
 
 def call(
-    builder: Callable[..., Any], where: str, args: Mapping[str, Any], **given: Any
+    builder: Callable[..., Any], where: str, args: Any, **given: Any
 ) -> Any:
     """Returns `builder(**args, **given)`, after checking that the keys are its own.
 
@@ -48,13 +48,15 @@ def call(
     Args:
       builder: a function of keyword-only arguments.
       where: the section of the config that holds `args`, for the message.
-      args: arguments from the config.
+      args: arguments from the config, by name.
       given: arguments from elsewhere, which the config must not set.
 
     Raises:
       ValueError: naming a key that is unknown, with the nearest known one, or that
-        is missing.
+        is missing; or for `args` that are no mapping.
     """
+    if not isinstance(args, Mapping):
+        raise ValueError(f"{where} must hold keys and values, got {args!r}.")
     known = {
         name: parameter.default is inspect.Parameter.empty
         for name, parameter in inspect.signature(builder).parameters.items()

@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
     )
     try:
         run = build(_CONFIG.value)
+        run.trace()
         claim(workdir, run.config)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

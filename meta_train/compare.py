@@ -18,8 +18,6 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from evaluation import settings
-from lopt import rules
-from lopt.types import LearnedOptimizer
 from meta_train import contrast, learner, moments, unroll
 from meta_train import theta as thetas
 from meta_train.config import claim
@@ -64,7 +62,6 @@ def _problems(
     *, seed: int, rule: Section, inner: Section, estimators: Section, problems: Section
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """Returns what measures each problem; its arguments are sections of a config."""
-    rule = settings.named(rules.RULES, rules.build, "config.rule", rule)
     given = dict(seed=seed, rule=rule, inner=inner, table=estimators)
     return {
         name: settings.call(_problem, f"config.problems.{name}", section, **given)
@@ -84,7 +81,7 @@ def _problem(
     exact: int,
     estimators: tuple[str, ...],
     seed: int,
-    rule: LearnedOptimizer,
+    rule: Section,
     inner: Section,
     table: Section,
 ) -> Callable[[], dict[str, Any]]:

@@ -45,9 +45,15 @@ class Imitation:
     theta is to lower, the share w_d = direction h(floor) is l_dir, w_m = magnitude h(0)
     is l_mag and the rest the objective as it was. Reverse mode differentiates through
     the expert too; the evolution strategies scale what the shares are of, see
-    `estimators.noise.contrasts`, so that `combined` would mix what is not alike. The
-    bootstrapped and implicit estimators have objectives of their own, where runs that
-    follow the expert are all that changes.
+    `estimators.noise.contrasts`, so that `combined` would mix what is not alike. It
+    and the bootstrapped and implicit estimators, which have objectives of their own,
+    refuse it.
+
+    >>> Imitation(  # ELO's own
+    ...     expert={"name": "elo", "args": {}}, hold=5_000, decay=45_000,
+    ...     direction=0.7, magnitude=0.3, floor=0.3,
+    ... ).lead(jnp.array([5_000, 27_500, 50_000]), 0.0).tolist()
+    [1.0, 0.5, 0.0]
 
     Attributes:
       expert: `dict(name, args)` of `EXPERTS`.

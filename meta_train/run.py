@@ -10,7 +10,6 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from evaluation import settings
-from lopt import rules
 from lopt.types import LearnedOptimizer
 from meta_train import estimators, learner, unroll
 from meta_train import theta as thetas
@@ -118,6 +117,11 @@ class Run:
     validate_every: int
     scores: Callable[[Any, Any], dict[str, jax.Array]]
 
+    def trace(self) -> None:
+        """Raises what the first meta-step would, such as that a task has no logits."""
+        state = jax.eval_shape(self.learner.init, self.data)
+        jax.eval_shape(self.learner.step, state, self.data)
+
 
 def build(config: Any) -> Run:
     """Returns the run that a config describes, without compiling anything of it.
@@ -176,7 +180,6 @@ def _build(
     log = settings.call(Log, "config.log", log)
     saving = settings.call(Saving, "config.checkpoint", checkpoint)
     outer = settings.call(Outer, "config.outer", outer)
-    rule = settings.named(rules.RULES, rules.build, "config.rule", rule)
     rule, whole = settings.call(_theta, "config.theta", theta, rule=rule, seed=seed)
     families, weights = settings.call(_families, "config.family", family)
     _check_memory(families)
@@ -224,15 +227,15 @@ def _build(
 
 
 def _theta(
-    *, start: str | None, frozen: tuple[str, ...], rule: LearnedOptimizer, seed: int
+    *, start: str | None, frozen: tuple[str, ...], rule: Section, seed: int
 ) -> tuple[LearnedOptimizer, Callable[[Any], Any]]:
-    """Returns the rule as far as it is learned, and its theta -> that of `rule`."""
-    rule = thetas.started(rule, start)
+    """Returns the rule as far as it is learned, and its theta -> that of the whole."""
+    built = thetas.started(rule, start)
     key = learner.theta_key(seed)
-    learned = thetas.frozen(rule, frozen, key)
+    learned = thetas.frozen(built, frozen, key)
     if not frozen:
         return learned, lambda part: part
-    whole = rule.init(key)
+    whole = built.init(key)
     return learned, lambda part: thetas.joined(part, whole)
 
 

@@ -1,34 +1,40 @@
 """What of theta is learned, and from where: a rule started elsewhere, and frozen."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from lopt import catalogue
+from evaluation import settings
+from lopt import catalogue, rules
 from lopt.types import LearnedOptimizer, Params, Theta
 
 
-def started(rule: LearnedOptimizer, source: str | Path | None) -> LearnedOptimizer:
-    """Returns the rule whose first theta is that of an artifact.
+def started(section: Mapping[str, Any], source: str | Path | None) -> LearnedOptimizer:
+    """Returns a config's rule, with the first theta of an artifact if there is one.
 
     Args:
-      rule: what is learned.
-      source: directory or released name of an artifact of that rule; None: `rule` as
-        it is.
+      section: `{"name": ..., "args": {...}}` of the rule.
+      source: directory or released name of an artifact of that rule, or None.
 
     Raises:
-      ValueError: if it is damaged, or its theta has other shapes.
+      ValueError: for a rule that cannot be built, or an artifact that is damaged or of
+        a rule of another name or other arguments.
     """
+    rule = settings.named(rules.RULES, rules.build, "config.rule", section)
     if source is None:
         return rule
-    theta = catalogue.read(source).theta
-    shapes, own = _shapes(theta), _shapes(jax.eval_shape(rule.init, jax.random.key(0)))
-    if shapes != own:
-        wrong = sorted(name for name, _ in set(shapes.items()) ^ set(own.items()))
+    theta, _, card = catalogue.read(source)
+    its, own = (
+        {"name": one["name"]} | one["args"]
+        for one in (settings.resolve(card["rule"]), section)
+    )
+    if its != own:
+        wrong = sorted(k for k in its | own if its.get(k) != own.get(k))
         raise ValueError(
             f"config.theta.start: {source} is of another rule; they differ in "
-            f"{', '.join(dict.fromkeys(wrong))}."
+            f"{', '.join(wrong)}."
         )
     return rule._replace(init=lambda key: theta)
 
@@ -84,10 +90,6 @@ def joined(theta: Theta, whole: Theta) -> Theta:
     return jax.tree.map(
         lambda a, b: b if a is None else a, theta, whole, is_leaf=lambda x: x is None
     )
-
-
-def _shapes(theta: Theta) -> dict[str, tuple[int, ...]]:
-    return {_name(path): x.shape for path, x in jax.tree.leaves_with_path(theta)}
 
 
 def _name(path: Any) -> str:

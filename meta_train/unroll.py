@@ -1,7 +1,7 @@
 """One inner run: start it, take a window of steps, restart it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,7 @@ class Inner(NamedTuple):
     Attributes:
       num_steps: W, the most inner steps of a window.
       longest: inner steps that `run` takes, whatever the horizon; it masks the rest.
+      shares: weight of each split's loss in the meta-loss, where it is not 0.
       fresh_share: probability that a run that ends is followed by a fresh one.
       imitation: settings of it, or None.
       fresh: (theta, data, key, windows) -> worker at its first step.
@@ -46,13 +47,14 @@ class Inner(NamedTuple):
       restart: (theta, worker, data, key, force) -> (worker, restarted).
       unroll: (theta, worker, data, key, num_steps, salt=None) -> (worker, Losses
         [num_steps]), past the horizon too.
-      loss: (worker, data, key) -> (training loss, aux) on a batch drawn from key.
+      loss: (worker, data, key, split="train") -> (loss, aux) on a batch drawn from key.
       meta_loss: (worker, data, key) -> the meta-loss, on batches drawn from key.
       penalty: (theta, params) -> what the rule adds to the training loss, or None.
     """
 
     num_steps: int
     longest: int
+    shares: Mapping[str, float]
     fresh_share: float
     imitation: Imitation | None
     fresh: Callable[..., Worker]
@@ -82,8 +84,8 @@ def inner(
     *,
     rule: LearnedOptimizer,
     family: TaskFamily,
-    window: int | tuple[int, int],
-    horizon: tuple[int, int],
+    window: int | tuple[int, ...],
+    horizon: tuple[int, ...],
     growth: int,
     reduce: str,
     valid_weight: float,
@@ -103,7 +105,9 @@ def inner(
       family: what to train on.
       window: inner steps per window, W >= 1; or the least and the most, of which each
         run draws one, log-uniform. Every window costs as much as the longest.
-      horizon: least and most inner steps before a restart, log-uniform between.
+      horizon: least and most inner steps before a restart, log-uniform between. If
+        they differ, estimates of windows weigh a run by its length, as its share of all
+        steps, and those of whole runs weigh each alike.
       growth: windows of a worker over which the most grows, geometrically, from the
         least to its value; 0: it is there from the start.
       reduce: what theta is to lower of the losses of a run: "mean", "last" or "min".
@@ -125,7 +129,8 @@ def inner(
         a buffer that cannot be, a schedule, reduction or expert that is not known, or
         bad settings of imitation.
     """
-    window = (window, window) if isinstance(window, int) else window
+    window = _pair("window", (window, window) if isinstance(window, int) else window)
+    horizon = _pair("horizon", horizon)
     _check_ranges(window, horizon, growth, valid_weight, log_offset)
     base.known("reduce", reduce, REDUCTIONS)
     _check_buffer(fresh, window, horizon, reduce)
@@ -135,7 +140,9 @@ def inner(
         imitation = settings.call(Imitation, "config.inner.imitation", imitation)
     optimizer = _optimizer(rule, family, schedule)
     begin = _fresh(family, optimizer, window, horizon, growth, imitation)
-    meta_loss = _meta_loss(valid_weight, log_offset)
+    weights = {"train": 1 - valid_weight, "outer_valid": valid_weight}
+    shares = {split: weight for split, weight in weights.items() if weight}
+    meta_loss = _meta_loss(shares, log_offset)
     step = _step(family, optimizer, meta_loss, REDUCTIONS[reduce], imitation)
 
     def start(theta: Any, data: Any, key: jax.Array) -> Worker:
@@ -150,9 +157,9 @@ def inner(
         due = force | (worker.step >= worker.horizon)
         return where(due, begin(theta, data, key, worker.windows), worker), due
 
-    def loss(worker: Worker, data: Any, key: jax.Array) -> tuple[jax.Array, dict]:
+    def loss(worker: Worker, data: Any, key: jax.Array, split: str = "train"):
         task = family.task(worker.draw)
-        return _loss(task, worker.params, worker.carried, data, key, "train")
+        return _loss(task, worker.params, worker.carried, data, key, split)
 
     def meta_loss_of(worker: Worker, data: Any, key: jax.Array) -> jax.Array:
         task = family.task(worker.draw)
@@ -161,6 +168,7 @@ def inner(
     return Inner(
         num_steps=window[1],
         longest=math.prod(segments(horizon[1])),
+        shares=shares,
         fresh_share=fresh,
         imitation=imitation,
         fresh=begin,
@@ -173,6 +181,16 @@ def inner(
         meta_loss=meta_loss_of,
         penalty=rule.penalty,
     )
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    """Returns a range as it is."""
+    whole = isinstance(value, Sequence) and all(isinstance(x, int) for x in value)
+    if not whole or len(value) != 2:
+        raise ValueError(
+            f"{name} must be two integers, such as (100, 200), got {value}."
+        )
+    return value
 
 
 def _check_ranges(window, horizon, growth, valid_weight, log_offset):
@@ -250,9 +268,8 @@ def _fresh(family, optimizer, window, horizon, growth, imitation):
     return fresh
 
 
-def _meta_loss(valid_weight, log_offset):
+def _meta_loss(shares, log_offset):
     """Returns (task, params, carried, data, key) -> the loss that theta is to lower."""
-    weights = {"train": 1 - valid_weight, "outer_valid": valid_weight}
 
     def on_split(*args):
         task, *_ = args
@@ -262,8 +279,7 @@ def _meta_loss(valid_weight, log_offset):
     def meta_loss(task, params, carried, data, key):
         return sum(
             weight * on_split(task, params, carried, data, key, split)
-            for split, weight in weights.items()
-            if weight
+            for split, weight in shares.items()
         )
 
     return meta_loss

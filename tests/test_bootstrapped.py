@@ -185,11 +185,36 @@ def test_a_rule_that_does_nothing_does_not_match_its_target(name):
         (dict(baseline_steps=0), "baseline_steps >= 1, got 0 and 0"),
         (dict(rule_steps=-1), "rule_steps >= 0 and"),
         (dict(baseline="adm"), "Did you mean 'adam'"),
+        (dict(learning_rate=0.0), "learning_rate > 0, got 0.0"),
     ],
 )
 def test_a_target_that_does_nothing_could_match_is_refused(target, cure):
     with pytest.raises(ValueError, match=cure):
         bootstrap(toys.drift(), toys.quadratic(), matching="parameters", **target)
+
+
+@pytest.mark.parametrize("valid_weight, moved", [(0.0, 0.2), (0.25, 0.0), (1.0, 0.6)])
+def test_a_target_descends_both_splits_in_their_shares(valid_weight, moved):
+    slopes = {"train": 1.0, "outer_valid": -3.0}
+    family = toys.family_of(lambda x, slope: jnp.sum(slope * x), [0.0])
+    task = family.task(())._replace(batch=lambda data, key, split: slopes[split])
+    inner = toys.inner(
+        toys.drift(),
+        family._replace(task=lambda draw: task),
+        window=1,
+        horizon=9,
+        valid_weight=valid_weight,
+    )
+    estimator = estimators.build(
+        "bootstrapped",
+        inner=inner,
+        num_workers=1,
+        matching="parameters",
+        target=toys.target(),
+        reuse=False,
+    )
+    estimate, _ = first_estimate(estimator, jnp.zeros([]))
+    np.testing.assert_allclose(estimate.metrics["objective"], moved**2, atol=1e-12)
 
 
 def by_pes(rule, family, theta, *, num_windows, window, horizon=99, **args):

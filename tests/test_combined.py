@@ -96,17 +96,9 @@ def test_combination_varies_no_more_than_the_better_of_the_two():
         assert 0.9 * a * b / (a + b) < variance < min(a, b)
 
 
-def test_imitation_which_the_two_weigh_differently_is_refused():
-    imitation = dict(
-        expert=dict(name="adam", args=dict(learning_rate=0.1)),
-        hold=1,
-        decay=1,
-        direction=0.7,
-        magnitude=0.3,
-        floor=0.3,
-    )
-    inner = toys.inner(
-        toys.heavy_ball(), toys.quadratic(), window=2, horizon=4, imitation=imitation
-    )
-    with pytest.raises(ValueError, match="unlike objectives"):
-        combined(inner=inner, num_workers=2, noise=Noise(**toys.noise(0.1)), decay=0.9)
+@pytest.mark.parametrize("cut", [dict(sign=True), dict(clip=0.1)])
+def test_differences_that_are_cut_for_one_alone_are_refused(cut):
+    inner = toys.inner(toys.heavy_ball(), toys.quadratic(), window=2, horizon=4)
+    noise = Noise(**toys.noise(0.1, **cut))
+    with pytest.raises(ValueError, match="no differences to cut; set sign = False"):
+        combined(inner=inner, num_workers=2, noise=noise, decay=0.9)

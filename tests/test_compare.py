@@ -164,10 +164,10 @@ def test_quick_config_writes_results_once(tmp_path, monkeypatch):
     config = compare_estimators.get_config("quick")
     found = compare.compare(config, tmp_path, tmp_path / "mine.md")
     results = json.loads((tmp_path / "results.json").read_text())
-    rows = results["iris-start"]["rows"]
+    rows = results["iris_start"]["rows"]
     assert list(rows) == ["full", "truncated", "bootstrapped", "pes"]
-    assert results["iris-start"]["parameters"] == 27
-    assert (tmp_path / "mine-iris-start-signal.png").exists()
+    assert results["iris_start"]["parameters"] == 27
+    assert (tmp_path / "mine-iris_start-signal.png").exists()
     monkeypatch.setattr(compare, "measured", None)  # it is not measured again
     assert compare.compare(config, tmp_path) == json.loads(json.dumps(found))
 
@@ -176,7 +176,7 @@ def test_quick_config_writes_results_once(tmp_path, monkeypatch):
     ("place", "message"),
     [
         (("sed",), "config has no key 'sed'; did you mean 'seed'"),
-        (("problems", "iris-start", "windw"), "iris-start has .*'windw'.* 'window'"),
+        (("problems", "iris_start", "windw"), "iris_start has .*'windw'.* 'window'"),
         (("estimators", "pes", "horizon"), "estimators.pes has .*'horizon'.* 'horizo"),
         (("estimators", "pes", "args", "nois"), "args has no key 'nois'.* 'noise'"),
         (("inner", "reduc"), "config.inner has no key 'reduc'; did you mean 'reduce'"),
@@ -200,7 +200,7 @@ def test_unknown_estimators_and_bad_sizes_are_refused(tmp_path):
         ("skip", 0, "skip >= 1"),
     ]:
         config = compare_estimators.get_config("quick").to_dict()
-        config["problems"]["iris-start"][key] = value
+        config["problems"]["iris_start"][key] = value
         with pytest.raises(ValueError, match=message):
             compare.compare(config, tmp_path)
 

@@ -22,7 +22,7 @@ from evaluation import settings
 from meta_train import __main__ as command
 from meta_train import checkpoint
 from meta_train.config import OtherConfig, claim
-from meta_train.estimators import ESTIMATORS
+from meta_train.estimators import ESTIMATORS, built
 from meta_train.loop import Progress, loop
 
 ROOT = Path(__file__).parent.parent
@@ -30,13 +30,13 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def main(monkeypatch, tmp_path):
-    """Returns a function that runs the command line in this process on a toy run."""
+    """Returns a function that runs the command line here, on a run or a toy one."""
     terminate = signal.getsignal(signal.SIGTERM)
     cache = jax.config.jax_compilation_cache_dir
     flags.FLAGS.unparse_flags()
 
-    def call(**failures):
-        run = toy_run(**failures)
+    def call(run=None, **failures):
+        run = run or toy_run(**failures)
         monkeypatch.setattr(meta_train.run, "build", lambda config: run)
         arguments = ["--config=tests/tiny.py", f"--workdir={tmp_path}"]
         command.main(settings.parse(["meta_train", *arguments]))
@@ -125,6 +125,8 @@ def test_missing_key_is_named(edit, key):
         ("outer", {"warmup_steps": 900, "num_steps": 900}, "warmup_steps < num_steps"),
         ("estimator", {"num_workers": 0}, "positive multiple of the number of devices"),
         ("validation", {"lengths": ()}, "lengths"),
+        ("inner", {"window": (1, 2, 3)}, "window must be two integers"),
+        ("inner", {"horizon": (5,)}, "horizon must be two integers"),
         ("inner", {"schedule": {"name": "cosin", "peak": 1.0}}, "known: constant, "),
         ("inner", {"schedule": {"name": "cosine", "peek": 1.0}}, "mean 'peak'"),
         ("inner", {"schedule": {"name": "cosine"}}, "set config.inner.schedule.peak"),
@@ -134,6 +136,22 @@ def test_value_out_of_range_is_refused_before_anything_is_begun(
     section, values, message
 ):
     assert message in refused(lambda c: c[section].update(values))
+
+
+@pytest.mark.parametrize("section", ["noise", "target", "solver"])
+@pytest.mark.parametrize("value", [None, 0.1])
+def test_settings_that_are_no_section_are_refused(section, value):
+    with pytest.raises(ValueError, match=f"args.{section} must hold keys and values"):
+        built({section: value})
+
+
+def test_what_only_tracing_finds_is_refused_before_anything_is_begun(main, tmp_path):
+    config = tiny.get_config("bootstrapped")
+    config.estimator.args.matching = "kl"  # of a quadratic, without predictions
+    run = meta_train.run.build(config)
+    with pytest.raises(SystemExit, match="this task has no logits"):
+        main(run)
+    assert not list(tmp_path.iterdir())
 
 
 def test_empty_time_inputs_list_the_known():

@@ -302,3 +302,23 @@ def test_a_config_may_ask_for_an_expert_and_a_buffer():
         for _ in range(2):
             state, metrics = run.learner.step(state, run.data)
     assert metrics["valid"] == 2 and 0 < metrics["direction"] < 2
+
+
+TARGET = {"matching": "parameters", "target": toys.target()}
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("combined", {"noise": toys.noise(0.1), "decay": 0.9}),
+        ("bootstrapped", TARGET | {"reuse": False}),
+        ("bootstrapped_pes", TARGET | {"span": 1, "noise": toys.noise(0.1)}),
+        ("implicit", {"solver": dict(name="cg", steps=1, step_size=None, damping=0.0)}),
+    ],
+)
+def test_estimators_that_cannot_imitate_refuse_it(name, args):
+    inner = toys.inner(
+        RULE, toys.quadratic(), window=2, horizon=4, imitation=settings()
+    )
+    with pytest.raises(ValueError, match="set config.inner.imitation = None, or take"):
+        estimators.build(name, inner=inner, num_workers=2, **args)

@@ -10,7 +10,13 @@ from measured import KEY, agree, close, sampled
 from meta_train import estimators
 from meta_train.estimators.base import worker_keys
 
-WINDOWED = {"truncated": {}, "truncated_es": {"noise": dict(sigma=1e-3)}}
+WINDOWED = {
+    "truncated": {},
+    "multi_step": {"decay": 0.8},
+    "smoothed": {"noise": dict(sigma=1e-3)},
+    "truncated_es": {"noise": dict(sigma=1e-3)},
+    "combined": {"noise": dict(sigma=1e-3), "decay": 0.9, "num_workers": 2},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +45,15 @@ def test_a_window_sees_no_steps_before_its_own(name):
     # in 35 steps every a of 1, ..., 7 meets every o of 1, ..., 5 once.
     family = toys.family_of(lambda x, batch: jnp.sum(x), [0.0])
     inner = toys.inner(toys.drift(), family, window=5, horizon=7)
-    seen = np.mean([min(a, o) for a in range(1, 8) for o in range(1, 6)])
-    assert round(seen, 4) == 2.4286  # and not 4, the mean of 1, ..., 7
+    weights = 0.8 ** np.arange(5) if name == "multi_step" else np.ones(5)
+    counts = [[min(a, o) for o in range(1, 6)] for a in range(1, 8)]
+    seen = np.average(counts, axis=1, weights=weights).mean()
+    assert round(seen, 4) == (2.1429 if name == "multi_step" else 2.4286)  # 4 are true
     found = sampled(name, inner, 0.0, **WINDOWED[name])
-    if name == "truncated":
-        close(found, np.full(20_000, seen))
-    else:
+    if name in ("truncated_es", "combined"):
         agree(found, np.full(1, seen))
+    else:
+        close(found, np.full(20_000, seen))
 
 
 @pytest.mark.parametrize("window", [1, 2, 4, 8])

@@ -3,6 +3,8 @@
 import runpy
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 DEMO = Path(__file__).parent.parent / "configs" / "demo.py"
 QUADRATIC = {
     "dimension": 3,
@@ -15,7 +17,7 @@ QUADRATIC = {
 
 def estimators():
     """Returns arguments of every estimator, as in configs/demo.py, without logits."""
-    found = runpy.run_path(str(DEMO))["ESTIMATORS"]
+    found = ConfigDict(runpy.run_path(str(DEMO))["ESTIMATORS"]).to_dict()
     return {
         name: args | ({"matching": "parameters"} if "matching" in args else {})
         for name, args in found.items()

@@ -55,7 +55,7 @@ def built(args: Mapping[str, Any]) -> dict[str, Any]:
     """
     return {
         name: settings.call(SECTIONS[name], f"config.estimator.args.{name}", value)
-        if name in SECTIONS and isinstance(value, Mapping)
+        if name in SECTIONS and not isinstance(value, SECTIONS[name])
         else value
         for name, value in args.items()
     }

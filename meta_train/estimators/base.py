@@ -25,8 +25,9 @@ class Estimate(NamedTuple):
       metrics: scalars by name; always `objective` (whose gradient is estimated),
         `restarts` and `diverged` (counts of workers), `valid` (the number of
         workers averaged over) and `snr`, the signal-to-noise ratio |grad|^2 over the
-        sum of `variance` (FORMULAS 2). With imitation also `direction` and
-        `magnitude`, how unlike the expert updates are (`Unlikeness`).
+        sum of `variance` (FORMULAS 2), NaN with less than two of them. With imitation
+        also `direction` and `magnitude`, how unlike the expert updates are
+        (`Unlikeness`).
       variance: pytree like theta, that of the mean over workers, where it is known.
     """
 
@@ -136,6 +137,14 @@ def concluded(
     return Contribution(grad, losses, objective, valid, valid & (ended | due), after)
 
 
+def refuse_imitation(inner: Inner, why: str) -> None:
+    """Raises ValueError if `inner` asks for imitation."""
+    if inner.imitation is not None:
+        raise ValueError(
+            f"{why}; set config.inner.imitation = None, or take another estimator."
+        )
+
+
 def per_worker(
     start: Callable[[Theta, Any, jax.Array], Any],
     one: Callable[[Theta, Any, Any, jax.Array], Contribution],
@@ -169,7 +178,8 @@ def per_worker(
         grad, *scalars = valid_mean(means, out.valid)
         loss, objective = (jnp.where(out.valid.any(), x, jnp.nan) for x in scalars)
         variance = variance_of_mean(out.grad, grad, out.valid)
-        metrics["snr"] = total(jax.tree.map(jnp.square, grad)) / total(variance)
+        ratio = total(jax.tree.map(jnp.square, grad)) / total(variance)
+        metrics["snr"] = jnp.where(out.valid.sum() > 1, ratio, jnp.nan)
         metrics["objective"] = objective
         if out.losses.unlikeness:
             metrics |= valid_mean(_unlikeness(out.losses), out.valid)

@@ -15,6 +15,7 @@ from meta_train.estimators.base import (
     all_finite,
     concluded,
     per_worker,
+    refuse_imitation,
     total,
 )
 from meta_train.estimators.noise import Noise, moved, stacked
@@ -22,6 +23,7 @@ from meta_train.unroll import Inner
 from meta_train.worker import Worker, where
 from tasks.base import known
 
+LED = "runs that an expert leads end where theta has no say"
 BASELINES = {"sgd": optax.sgd, "adam": optax.adam}
 
 
@@ -30,13 +32,15 @@ class Target:
     """Settings of where a bootstrapped target lies, seen from x_W.
 
     Without a last step by a baseline a rule that does nothing would match its target.
+    The baseline descends the training loss and that on `outer_valid` in the shares that
+    they have in the meta-loss; neither is normalised, nor its logarithm taken.
 
     Attributes:
       rule_steps: steps by the rule at first, L - 1 >= 0.
       baseline_steps: steps by the baseline after them, at least 1; all are, for a
         target by the baseline alone.
       baseline: "sgd" or "adam", with a state that starts at x_W or after the rule.
-      learning_rate: of the baseline.
+      learning_rate: of the baseline, positive.
     """
 
     rule_steps: int
@@ -45,13 +49,15 @@ class Target:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        """Raises ValueError for an unknown baseline, or too few steps."""
+        """Raises ValueError for an unknown baseline, or a value out of its range."""
         known("baseline", self.baseline, BASELINES)
         if self.rule_steps < 0 or self.baseline_steps < 1:
             raise ValueError(
                 "need rule_steps >= 0 and baseline_steps >= 1, got "
                 f"{self.rule_steps} and {self.baseline_steps}."
             )
+        if self.learning_rate <= 0:
+            raise ValueError(f"need learning_rate > 0, got {self.learning_rate}.")
 
     @property
     def steps(self) -> int:
@@ -65,7 +71,8 @@ def bootstrapped(
     """Returns the gradient of the distance from x_W to a target, by reverse mode.
 
     The target is a constant; memory grows with the window only. Runs end with the
-    window in which they reach their horizon.
+    window in which they reach their horizon. `reduce` and `log_offset` of inner
+    training are of losses, and have no say.
 
     Args:
       inner: what each worker runs; every window is as long as the longest.
@@ -77,8 +84,9 @@ def bootstrapped(
         rather than from x_W; those steps are then not taken twice.
 
     Raises:
-      ValueError: for an unknown matching.
+      ValueError: for an unknown matching, or imitation.
     """
+    refuse_imitation(inner, LED)
     distance = MATCHINGS[known("matching", matching, MATCHINGS)]
 
     def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
@@ -148,8 +156,9 @@ def bootstrapped_pes(
       noise: perturbs theta, anew in each window.
 
     Raises:
-      ValueError: for an unknown matching, or no span.
+      ValueError: for an unknown matching, no span, or imitation.
     """
+    refuse_imitation(inner, LED)
     distance = MATCHINGS[known("matching", matching, MATCHINGS)]
     if span < 1:
         raise ValueError(f"span must be at least 1, got {span=}.")
@@ -206,7 +215,9 @@ def _target(
         params, state = carry
 
         def loss(params: Any) -> jax.Array:
-            return inner.loss(worker._replace(params=params), data, key)[0]
+            at = worker._replace(params=params)
+            shares = inner.shares.items()
+            return sum(w * inner.loss(at, data, key, split)[0] for split, w in shares)
 
         updates, state = baseline.update(jax.grad(loss)(params), state, params)
         return (optax.apply_updates(params, updates), state), None

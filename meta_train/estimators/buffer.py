@@ -44,12 +44,12 @@ def buffered(
 ) -> tuple[Callable[..., Buffered], Callable[..., Any]]:
     """Returns the arguments of `per_worker`, with a slot for each worker (ELO).
 
-    After arXiv:2607.06772. If the losses of a run rose further than ever in a window,
-    or the run ended in it, the state from before the window goes to the slot; not from
-    before a window that diverged, which would diverge again. A run that ended or
-    diverged is followed by a fresh one or by that of the slot, whose horizon then is
-    its step and that of the fresh one together. So late steps of long runs are seen,
-    and the steps where a rule fails are seen more often.
+    After arXiv:2607.06772. If the losses of a run (of a pair, their mean) rose further
+    than ever in a window, or the run ended in it, the state from before the window goes
+    to the slot; not from before a window that diverged, which would diverge again. A
+    run that ended or diverged is followed by a fresh one or by that of the slot, whose
+    horizon then is its step and that of the fresh one together. So late steps of long
+    runs are seen, and the steps where a rule fails are seen more often.
 
     A slot is all that an estimator keeps of a worker, the scores of its kicks included,
     so that each loss is still weighted by what its own run has seen. Which windows

@@ -12,6 +12,7 @@ from meta_train.estimators.base import (
     Estimator,
     EstimatorState,
     Theta,
+    refuse_imitation,
     total,
 )
 from meta_train.estimators.evolution import truncated_es
@@ -48,14 +49,10 @@ def combined(
       decay: of the means of variances, in [0, 1).
 
     Raises:
-      ValueError: for a decay out of its range, a single worker, or imitation, which
-        the two weigh differently.
+      ValueError: for a decay out of its range, a single worker, imitation, which the
+        two weigh differently, or noise that cuts differences, which one has not.
     """
-    if inner.imitation is not None:
-        raise ValueError(
-            "under imitation the two would have unlike objectives; set "
-            "config.inner.imitation = None, or another estimator."
-        )
+    refuse_imitation(inner, "under imitation the two would have unlike objectives")
     if num_workers < 2:
         raise ValueError(f"num_workers must be at least 2, got {num_workers=}.")
     args = {"inner": inner, "num_workers": num_workers, "noise": noise}

@@ -16,6 +16,7 @@ from meta_train.estimators.base import (
     all_finite,
     concluded,
     per_worker,
+    refuse_imitation,
 )
 from meta_train.unroll import Inner
 from meta_train.worker import Worker
@@ -115,8 +116,10 @@ def implicit(*, inner: Inner, num_workers: int, solver: Solver) -> Estimator:
       solver: of the system with the inner objective's Hessian.
 
     Raises:
-      ValueError: if the rule has no penalty, naming those that have one.
+      ValueError: if the rule has no penalty, naming those that have one, or for
+        imitation.
     """
+    refuse_imitation(inner, "an expert leads to no minimum that theta enters")
     if inner.penalty is None:
         raise ValueError(
             "implicit meta-gradients need a rule whose theta enters what is minimised; "

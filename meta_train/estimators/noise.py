@@ -36,7 +36,7 @@ class Noise:
       per_leaf: whether `sigma` is relative to each leaf's root mean square, or to
         a tenth of that of all of theta where this is more, or to 1 where all are 0.
       antithetic: whether a pair is theta + eps and theta - eps; else each of it has
-        a perturbation of its own, and twice the variance or more.
+        a perturbation of its own, and more variance where losses curve.
       shared_batches: whether a pair sees the same batches; tasks, initial parameters
         and horizons it shares always.
       sign: whether only the signs of differences count; biased, but indifferent to

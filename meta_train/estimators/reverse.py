@@ -30,9 +30,8 @@ def truncated(*, inner: Inner, num_workers: int) -> Estimator:
       inner: what each worker runs.
       num_workers: inner runs in parallel, n.
     """
-    return reverse_mode(
-        _mean, window=inner.window, inner=inner, num_workers=num_workers
-    )
+    mean = lambda losses: jnp.mean(losses.objective)  # noqa: E731
+    return _reverse_mode(mean, inner=inner, num_workers=num_workers)
 
 
 def multi_step(*, inner: Inner, num_workers: int, decay: float) -> Estimator:
@@ -52,14 +51,12 @@ def multi_step(*, inner: Inner, num_workers: int, decay: float) -> Estimator:
     if decay <= 0:
         raise ValueError(f"decay must be positive, got {decay=}.")
 
-    def mixed(theta, after, losses, data, key):
+    def mixed(losses: Losses) -> jax.Array:
         powers = jnp.arange(losses.objective.size) * jnp.log(decay)
         shares = jax.nn.softmax(jnp.where(losses.taken, powers, -jnp.inf))
         return jnp.sum(shares * losses.objective)
 
-    return reverse_mode(
-        mixed, window=inner.window, inner=inner, num_workers=num_workers
-    )
+    return _reverse_mode(mixed, inner=inner, num_workers=num_workers)
 
 
 def full(*, inner: Inner, num_workers: int) -> Estimator:
@@ -95,7 +92,14 @@ def smoothed(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
       inner: what each worker runs.
       num_workers: pairs in parallel, n.
       noise: perturbs theta.
+
+    Raises:
+      ValueError: for noise that cuts differences, of which there are none.
     """
+    if noise.sign or noise.clip is not None:
+        raise ValueError(
+            "reverse mode has no differences to cut; set sign = False and clip = None."
+        )
 
     def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
         noise_key, window_key, restart_key = jax.random.split(key, 3)
@@ -120,31 +124,17 @@ def smoothed(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
     )
 
 
-def _mean(theta, after, losses, data, key):
-    """Returns the mean objective of a window."""
-    return jnp.mean(losses.objective)
-
-
-def reverse_mode(
-    objective: Callable[..., jax.Array],
-    *,
-    window: Callable[..., tuple[Worker, Losses]],
-    inner: Inner,
-    num_workers: int,
+def _reverse_mode(
+    objective: Callable[[Losses], jax.Array], *, inner: Inner, num_workers: int
 ) -> Estimator:
-    """Returns the gradient of any objective of a window, the entering state constant.
-
-    `objective(theta, after, losses, data, key)` takes the worker after the window and
-    the window's `Losses` [W] and returns a scalar. `window(theta, worker, data, key)`
-    may go past the horizon: workers that did restart afterwards.
-    """
+    """Returns the gradient of any objective of a window's losses [W]."""
 
     def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
-        window_key, objective_key, restart_key = jax.random.split(key, 3)
+        window_key, _, restart_key = jax.random.split(key, 3)
 
         def value(theta: Theta) -> tuple[jax.Array, tuple]:
-            after, losses = window(theta, worker, data, window_key)
-            return objective(theta, after, losses, data, objective_key), (after, losses)
+            after, losses = inner.window(theta, worker, data, window_key)
+            return objective(losses), (after, losses)
 
         (scalar, aux), grad = jax.value_and_grad(value, has_aux=True)(theta)
         after, losses = aux
