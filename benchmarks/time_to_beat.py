@@ -136,9 +136,9 @@ def raced(method: str, seed: int, score: Any, adam: dict[str, float]) -> dict[st
 
 
 def median(values: list[float | None]) -> str:
-    """Returns the median of seconds, those that are None being beyond the limit."""
-    middle = sorted(LIMIT if x is None else x for x in values)[len(values) // 2]
-    return f"> {LIMIT:.0f}" if middle >= LIMIT else f"{middle:.0f}"
+    """Returns the median of seconds, a dash being more than any."""
+    middle = sorted(float("inf") if x is None else x for x in values)[len(values) // 2]
+    return "–" if middle == float("inf") else f"{middle:.0f}"
 
 
 def table(record: dict[str, Any]) -> str:
