@@ -35,9 +35,7 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def call(
-    builder: Callable[..., Any], where: str, args: Any, **given: Any
-) -> Any:
+def call(builder: Callable[..., Any], where: str, args: Any, **given: Any) -> Any:
     """Returns `builder(**args, **given)`, after checking that the keys are its own.
 
     >>> def schedule(*, peak, warmup): ...
