@@ -3,7 +3,7 @@
     python -m meta_train.compare --config=configs/compare_estimators.py \
       --workdir=runs/compare --page=docs/estimators.md
 
-Hardware: 2 CPU cores, about an hour, 12 minutes of it compiling. Expected:
+Hardware: 2 CPU cores, about 70 minutes, 12 of them compiling. Expected:
 the tables of docs/estimators.md. The same command goes on where it was stopped, between
 problems. Variant, after a colon: `quick` (a minute, for tests; says nothing).
 """
