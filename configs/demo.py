@@ -18,8 +18,8 @@ NOISE = {
     "sign": False,
     "clip": config_dict.placeholder(float),
 }
-# Windows are short, 5, and targets far: with 20 and 10 steps rules may still blow up after
-# 200 meta-steps. Matched in parameters, or with a target by the rule, they diverge.
+# Windows are short, 5, and targets far: with 20 and 10 steps rules may still blow up
+# after 200 meta-steps. Matched in parameters, or with a target by the rule, they do.
 MATCHING = {
     "matching": "kl",
     "target": {
