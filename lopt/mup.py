@@ -16,17 +16,19 @@ from lopt.types import Float, Params
 
 
 class Info(NamedTuple):
-    """How each leaf grows from the base width; trees of Python floats like params.
+    """How each leaf grows with width; trees of Python numbers like params.
 
     Attributes:
       r_in: fan-in over fan-in at the base width.
       r_out: fan-out over fan-out at the base width.
       a: forward multiplier over that at the base width.
+      hidden: whether both fans grow.
     """
 
     r_in: Params
     r_out: Params
     a: Params
+    hidden: Params
 
 
 # like -> (r_in, r_out, a) -> what multiplies the update of a leaf
@@ -36,7 +38,9 @@ LIKES: dict[str, Callable[..., Any]] = {
 }
 
 
-def infer(shapes: Params, base_shapes: Params, multipliers: Any = None) -> Info:
+def infer(
+    shapes: Params, base_shapes: Params, multipliers: Any = None, wider: Any = None
+) -> Info:
     """Returns how each leaf grows, from shapes at this and at the base width.
 
     A leaf without a growing axis is fixed. With one it is vector-like: input weights,
@@ -53,6 +57,8 @@ def infer(shapes: Params, base_shapes: Params, multipliers: Any = None) -> Info:
       base_shapes: the same tree at the base width.
       multipliers: forward multiplier over that at the base width, > 0, of any leaves:
         a tree like part of `shapes`, or a dict of paths such as "readout/kernel".
+      wider: the same tree at a greater width, which shows what is hidden in a network
+        of the base width too, where nothing has grown; None: what has grown since.
 
     Raises:
       ValueError: naming the leaf, if the trees or ranks differ, more than two axes
@@ -62,19 +68,21 @@ def infer(shapes: Params, base_shapes: Params, multipliers: Any = None) -> Info:
     >>> base_shapes = {"in": np.zeros([3, 32]), "hidden": np.zeros([32, 32])}
     >>> infer(shapes, base_shapes).r_in
     {'hidden': 2.0, 'in': 1.0}
+    >>> infer(base_shapes, base_shapes, wider=shapes).hidden
+    {'hidden': True, 'in': False}
     """
     now, base, declared = map(_named, (shapes, base_shapes, multipliers))
-    for name in sorted(now.keys() ^ base.keys()):
-        where = "at this width" if name in now else "at the base width"
-        raise ValueError(f"leaf {name!r} exists only {where}.")
+    grown = growing = _growth(now, base, ("this", "the base"))
+    if wider is not None:
+        growing = _growth(_named(wider), now, ("the greater", "this"))
     for name in declared:
         _check_multiplier(name, declared[name], now)
     leaves = [
-        _ratios(name, np.shape(leaf), np.shape(base[name]), declared.get(name))
-        for name, leaf in now.items()
+        (*_ratios(grown[name], declared.get(name)), len(growing[name]) == 2)
+        for name in now
     ]
     tree = jax.tree.structure(shapes)
-    return Info(*(tree.unflatten([leaf[i] for leaf in leaves]) for i in range(3)))
+    return Info(*(tree.unflatten([leaf[i] for leaf in leaves]) for i in range(4)))
 
 
 def scale_updates(
@@ -96,18 +104,12 @@ def scale_updates(
     """
     if like not in LIKES:
         raise ValueError(f"unknown {like=}; known: {', '.join(LIKES)}.")
-    factors = _named(jax.tree.map(LIKES[like], *info))
+    factors = _named(jax.tree.map(LIKES[like], info.r_in, info.r_out, info.a))
 
     def scale(path, update):
         if _is_masked(update):
             return update
-        name = _name(path)
-        if name not in factors:
-            raise ValueError(
-                f"leaf {name!r} is not among those that info was inferred from: "
-                f"{', '.join(factors)}."
-            )
-        return (update * factors[name]).astype(update.dtype)
+        return (update * _of(path, factors)).astype(update.dtype)
 
     def update(updates, state, params=None, **extra):
         del params, extra
@@ -115,6 +117,16 @@ def scale_updates(
         return updates, state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def are_hidden(info: Info, tree: Params) -> Params:
+    """Returns whether each leaf of a tree is hidden; leaves are matched by path.
+
+    Raises:
+      ValueError: for a leaf not in `info`.
+    """
+    hidden = _named(info.hidden)
+    return jax.tree_util.tree_map_with_path(lambda path, _: _of(path, hidden), tree)
 
 
 def width_ratios(info: Info) -> tuple[float, float]:
@@ -151,18 +163,36 @@ def slopes(widths: Any, rms: Any) -> Float[np.ndarray, "*n"]:
     return np.tensordot(x, np.log(rms), 1) / (x @ x)
 
 
-def _ratios(
-    name: str, shape: tuple, base: tuple, multiplier: float | None
-) -> tuple[float, float, float]:
-    """Returns r_in, r_out and a of one leaf."""
+def _growth(
+    now: dict[str, Any], base: dict[str, Any], widths: tuple[str, str]
+) -> dict[str, list[tuple[int, int]]]:
+    """Returns the sizes of each leaf's growing axes at two widths, by path."""
+    for name in sorted(now.keys() ^ base.keys()):
+        where = widths[name in base]
+        raise ValueError(f"leaf {name!r} exists only at {where} width.")
+    return {
+        name: _growing(name, np.shape(leaf), np.shape(base[name]), widths[1])
+        for name, leaf in now.items()
+    }
+
+
+def _growing(name: str, shape: tuple, base: tuple, width: str) -> list[tuple[int, int]]:
+    """Returns the sizes of one leaf's growing axes; `width` names that of `base`."""
     if len(shape) != len(base):
-        raise ValueError(f"leaf {name!r} has shape {shape}, at the base width {base}.")
+        raise ValueError(f"leaf {name!r} has shape {shape}, at {width} width {base}.")
     pairs = [(n, b) for n, b in zip(shape, base, strict=True) if n != b]
     if len(pairs) > 2 or any(0 in pair for pair in pairs):
         raise ValueError(
             f"leaf {name!r} grows from {base} to {shape}; at most two axes may grow, "
             f"neither from or to nothing. Grow heads or head size, not both."
         )
+    return pairs
+
+
+def _ratios(
+    pairs: list[tuple[int, int]], multiplier: float | None
+) -> tuple[float, float, float]:
+    """Returns r_in, r_out and a of one leaf, from its growing axes."""
     match [float(n / b) for n, b in pairs], multiplier:
         case [r], None:
             return 1.0, r, 1.0
@@ -178,6 +208,16 @@ def _check_multiplier(name: str, a: Any, names: dict[str, Any]) -> None:
         )
     if not a > 0:
         raise ValueError(f"the multiplier of {name!r} must be positive, got {a}.")
+
+
+def _of(path: Any, known: dict[str, Any]) -> Any:
+    """Returns what is known of the leaf at a path."""
+    if _name(path) not in known:
+        raise ValueError(
+            f"leaf {_name(path)!r} is not among those that info was inferred from: "
+            f"{', '.join(known)}."
+        )
+    return known[_name(path)]
 
 
 def _is_masked(x: Any) -> bool:

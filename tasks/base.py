@@ -61,6 +61,8 @@ class TaskFamily(NamedTuple):
         checks; None where there are no layers.
       stream: step -> the data of that inner step, of the shapes of `data`, where they
         are larger than memory; else None. Not inside jit.
+      wider_shapes: `shapes` at twice the width, which shows what grows of a network of
+        any width; None where there is none.
     """
 
     name: str
@@ -71,6 +73,7 @@ class TaskFamily(NamedTuple):
     base_shapes: Params
     outputs: Callable[[Draw, Params, Batch], dict[str, jax.Array]] | None = None
     stream: Callable[[int], Data] | None = None
+    wider_shapes: Params | None = None
 
 
 def loss(

@@ -125,22 +125,21 @@ def family(
     )
     train = dataset["train"]
     example = train["input"][:1] if "label" in train else train["input"][:1, :-1]
-    net, base = (_Net(network(w), example) for w in (width, base_width))
-    shapes = [
-        jax.eval_shape(
-            _task(n, objective, how, sample(jax.random.key(0))).init, jax.random.key(0)
-        )
-        for n in (net, base)
-    ]
+    net = _Net(network(width), example)
+    init = _task(net, objective, how, sample(jax.random.key(0))).init
+    base_shapes, wider_shapes = (
+        _shapes(network(w), example)["params"] for w in (base_width, 2 * width)
+    )
     return TaskFamily(
         name=name,
         data=arrays,
         sample=sample,
         task=functools.partial(_task, net, objective, how),
-        shapes=shapes[0],
-        base_shapes=shapes[1],
+        shapes=jax.eval_shape(init, jax.random.key(0)),
+        base_shapes=base_shapes,
         outputs=net.outputs,
         stream=_stream(dataset, lambda window: sampler(window)[0], batch_size),
+        wider_shapes=wider_shapes,
     )
 
 
@@ -162,16 +161,21 @@ def _stream(
     return lambda step: numbered(step * batch_size // per_window)
 
 
+def _shapes(module: nn.Module, example: jax.Array) -> Any:
+    """Returns the shapes of a module's collections, by name."""
+    zero = jnp.zeros([], jnp.int32)
+    return jax.eval_shape(module.init, jax.random.key(0), example, zero)
+
+
 class _Net:
     """A module, and an input to initialise it with."""
 
     def __init__(self, module: nn.Module, example: jax.Array) -> None:
         """Finds what state the module carries, which no key decides."""
         self.module, self.example = module, example
-        zero = jnp.zeros([], jnp.int32)
-        shapes = jax.eval_shape(module.init, jax.random.key(0), example, zero)
         self.state = ()
-        if shapes.keys() > {"params"}:
+        if _shapes(module, example).keys() > {"params"}:
+            zero = jnp.zeros([], jnp.int32)
             with jax.ensure_compile_time_eval():
                 self.state = jax.jit(module.init)(jax.random.key(0), example, zero)
             del self.state["params"]

@@ -128,13 +128,13 @@ def teacher_student(
         depth=teacher_depth,
         zero_readout=False,
     )
-    student, base = (
+    student, base, wider = (
         network(width=w, base_width=base_width, depth=depth, zero_readout=zero_readout)
-        for w in (width, base_width)
+        for w in (width, base_width, 2 * width)
     )
-    shapes, base_shapes = (
+    shapes, base_shapes, wider_shapes = (
         jax.eval_shape(functools.partial(_init, net, inputs), jax.random.key(0))
-        for net in (student, base)
+        for net in (student, base, wider)
     )
     return TaskFamily(
         name=f"teacher{teacher_width}x{teacher_depth}-student{width}x{depth}"
@@ -147,6 +147,7 @@ def teacher_student(
         outputs=lambda draw, params, batch: layers.captured(
             student, {"params": params}, batch["input"], draw["activation"]
         ),
+        wider_shapes=wider_shapes,
     )
 
 

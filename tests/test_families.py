@@ -65,6 +65,19 @@ def test_shapes_are_those_of_initial_parameters(name):
 
 
 @every_family
+def test_twice_the_width_shows_what_grows(name):
+    family = build(name)
+    if "base_width" not in ARGS[name]:
+        assert family.wider_shapes in (None, family.shapes)
+        return
+    wider = suites.build(name, **SMALL[name] | {"width": 2 * SMALL[name]["width"]})
+    assert str(family.wider_shapes) == str(wider.shapes)
+    grown = mup.infer(family.shapes, family.base_shapes)
+    at_base = mup.infer(family.shapes, family.shapes, wider=family.wider_shapes)
+    assert at_base.hidden == grown.hidden
+
+
+@every_family
 def test_draws_share_a_program_and_start_near_meta_loss_one(name):
     family = varied(name)
 

@@ -61,7 +61,41 @@ def test_narrower_than_base_gives_larger_steps():
 
 def test_base_width_changes_nothing():
     info = mup.infer(shapes(1), shapes(1))
-    assert set(jax.tree.leaves(info)) == {1.0} and mup.width_ratios(info) == (1, 1)
+    assert set(jax.tree.leaves(info[:3])) == {1.0} and mup.width_ratios(info) == (1, 1)
+
+
+HIDDEN = {"hidden", "hidden to 4 widths", "conv", "scan-stacked"}
+HIDDEN |= {"attention in", "attention out"}
+
+
+@pytest.mark.parametrize(
+    ("now", "base", "wider", "expected"),
+    [
+        (R, 1, None, HIDDEN),
+        (1, R, None, HIDDEN),  # narrower than the base
+        (R, 1, 2 * R, HIDDEN),
+        (1, 1, 2, HIDDEN),
+        (1, 1, None, set()),  # nothing shows what grows
+    ],
+)
+def test_leaves_of_which_two_axes_grow_are_hidden(now, base, wider, expected):
+    info = mup.infer(shapes(now), shapes(base), wider=wider and shapes(wider))
+    assert {name for name, is_hidden in info.hidden.items() if is_hidden} == expected
+
+
+def test_wider_shapes_change_no_ratio():
+    assert (
+        mup.infer(shapes(R), shapes(1), wider=shapes(8))[:3]
+        == (mup.infer(shapes(R), shapes(1))[:3])
+    )
+
+
+def test_hidden_leaves_are_found_by_path_past_masked_ones():
+    info = mup.infer(shapes(R), shapes(1))
+    tree = {"conv": jnp.zeros(2), "input": optax.MaskedNode()}
+    assert mup.are_hidden(info, tree) == tree | {"conv": True}
+    with pytest.raises(ValueError, match="'y' is not among"):
+        mup.are_hidden(info, {"y": jnp.zeros(2)})
 
 
 def test_multipliers_may_be_a_partial_tree_or_paths():
@@ -117,6 +151,21 @@ def test_mismatches_name_the_leaf(now, base, multipliers, message):
     now, base = (jax.tree.map(np.zeros, tree, is_leaf=is_shape) for tree in (now, base))
     with pytest.raises(ValueError, match=message):
         mup.infer(now, base, multipliers)
+
+
+@pytest.mark.parametrize(
+    ("wider", "message"),
+    [
+        ({"x": (8, 8, 8)}, "'x' grows"),
+        ({"x": (8,)}, r"'x' has shape \(8,\), at this width"),
+        ({}, "'x' exists only at this width"),
+        ({"x": (8, 8, 4), "y": (8,)}, "'y' exists only at the greater width"),
+    ],
+)
+def test_wider_shapes_that_do_not_match_name_the_leaf(wider, message):
+    now = {"x": np.zeros((4, 4, 4))}
+    with pytest.raises(ValueError, match=message):
+        mup.infer(now, now, wider={k: np.zeros(v) for k, v in wider.items()})
 
 
 def test_unknown_leaf_and_unknown_like_are_errors():
