@@ -12,9 +12,10 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
-from evaluation import curves, tuning
+from evaluation import curves
 from lopt import mup
 from lopt.baselines import BASELINES
 from tasks import data, suites
@@ -24,8 +25,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 RECORD = ROOT / "tests" / "data" / "suites.json"
 PAGE = ROOT / "docs" / "suites.md"
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-SPACE = {"learning_rate": RATES, "schedule": ("cosine",)}
 TUNING, REPORTING = (0, 1), (1_000, 1_001, 1_002, 1_003, 1_004)
+FINAL = 10  # updates at the end whose mean loss is the final one
 EVERY = 50  # updates between looks at the validation loss
 TEXTS = ("stdlib", "topics")  # they differ from Python to Python
 
@@ -56,8 +57,10 @@ def runner(family: TaskFamily) -> curves.Runner:
 
 def tuned(adam: curves.Runner, num_steps: int) -> float:
     """Returns the rate with the lowest final loss on the tuning seeds."""
-    choices = tuning.tune(adam, SPACE, num_steps=num_steps, seeds=TUNING)
-    return choices["final"].hyperparameters["learning_rate"]
+    trials = [{"learning_rate": rate, "schedule": "cosine"} for rate in RATES]
+    found = curves.run(adam, num_steps=num_steps, seeds=TUNING, hyperparameters=trials)
+    finals = np.where(found.finite, found.train[..., -FINAL:].mean(-1), np.inf)
+    return RATES[int(finals.mean(-1).argmin())]
 
 
 def reached(adam: curves.Runner, num_steps: int, rate: float) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def reached(adam: curves.Runner, num_steps: int, rate: float) -> dict[str, Any]:
         seeds=REPORTING,
         hyperparameters=[{"learning_rate": rate, "schedule": "cosine"}],
     )
-    final = tuning.METRICS["final"](found)[0]
+    final = found.train[0, :, -FINAL:].mean(-1)
     return {
         "first": float(found.train[0, :, 0].mean()),
         "final": float(final.mean()),

@@ -19,7 +19,7 @@ NOISE = {
     "clip": config_dict.placeholder(float),
 }
 # Windows are short, 5, and targets far: with 20 and 10 steps rules may still blow up
-# after 200 meta-steps. Matched in parameters, or with a target by the rule, none learned.
+# after 200 meta-steps; with parameters matched, or targets by the rule, none learned.
 MATCHING = {
     "matching": "kl",
     "target": {

@@ -163,27 +163,67 @@ SCALES = {"name": "reparametrised", "args": {"scale": (0.5, 2.0), "per": "tensor
 UNSEEN = {"dataset": "patches8"}  # by rules that are meta-trained on train-v1
 
 
-def _grown(
-    family: str,
-    args: Mapping[str, Any],
-    axis: str,
-    factors: tuple[int, ...],
-    steps: int,
-) -> dict[str, Entry]:
-    """Returns a task for each factor by which an argument grows."""
-    return {
-        f"{family}-{axis}x{factor}": Entry(
-            family, {**args, axis: factor * args[axis]}, steps
-        )
-        for factor in factors
-    }
+class Line(NamedTuple):
+    """Tasks that grow from one, by factors of one argument or of the steps.
+
+    Attributes:
+      family: name in `FAMILIES`.
+      args: of the task they grow from.
+      axis: the argument that grows, or "steps".
+      factors: whole numbers.
+      num_steps: updates of a run before they grow.
+    """
+
+    family: str
+    args: Mapping[str, Any]
+    axis: str
+    factors: tuple[int, ...]
+    num_steps: int = 200
+
+    def entries(self, factors: tuple[int, ...] | None = None) -> dict[str, Entry]:
+        """Returns the tasks, by name."""
+        found = {}
+        for n in factors or self.factors:
+            args, steps = self.args, self.num_steps
+            if self.axis == "steps":
+                steps = n * steps
+            else:
+                args = {**args, self.axis: n * args[self.axis]}
+            found[f"{self.family}-{self.axis}x{n}"] = Entry(self.family, args, steps)
+        return found
 
 
-def _longer(
-    family: str, args: Mapping[str, Any], steps: int, factors: tuple[int, ...]
-) -> dict[str, Entry]:
-    """Returns a task for each factor by which its run grows."""
-    return {f"{family}-stepsx{n}": Entry(family, args, n * steps) for n in factors}
+class Growth(NamedTuple):
+    """How a task of a suite came from another.
+
+    Attributes:
+      line: family and axis.
+      factor: by which the axis has grown.
+      base: name of the task at factor 1.
+    """
+
+    line: str
+    factor: int
+    base: str
+
+
+LINES: dict[str, tuple[Line, ...]] = {
+    "wider-v1": (
+        Line("mlp", DIGITS_MLP, "width", (2, 8, 32, 64)),
+        Line("conv", CONV, "width", (2, 8)),
+        Line("transformer", TRANSFORMER, "width", (2, 8)),
+    ),
+    "deeper-v1": (
+        Line("mlp", DIGITS_MLP, "depth", (2, 4, 8, 16)),
+        Line("transformer", TRANSFORMER, "depth", (2, 8)),
+        Line("recurrent", RECURRENT, "depth", (2,)),
+    ),
+    "longer-v1": (
+        Line("mlp", DIGITS_MLP, "steps", (5, 25)),
+        Line("transformer", TRANSFORMER, "steps", (5, 25)),
+        Line("teacher_student", TEACHER, "steps", (5, 25)),
+    ),
+}
 
 
 SUITES: dict[str, dict[str, Entry]] = {
@@ -226,20 +266,9 @@ SUITES: dict[str, dict[str, Entry]] = {
         "teacher_student": Entry("teacher_student", TEACHER, 200),
         "quadratic": Entry("quadratic", QUADRATIC, 200),
     },
-    "wider-v1": {
-        **_grown("mlp", DIGITS_MLP, "width", (2, 8, 32, 64), 200),
-        **_grown("conv", CONV, "width", (2, 8), 200),
-        **_grown("transformer", TRANSFORMER, "width", (2, 8), 200),
-    },
-    "deeper-v1": {
-        **_grown("mlp", DIGITS_MLP, "depth", (2, 4, 8, 16), 200),
-        **_grown("transformer", TRANSFORMER, "depth", (2, 8), 200),
-        **_grown("recurrent", RECURRENT, "depth", (2,), 200),
-    },
-    "longer-v1": {
-        **_longer("mlp", DIGITS_MLP, 200, (5, 25)),
-        **_longer("transformer", TRANSFORMER, 200, (5, 25)),
-        **_longer("teacher_student", TEACHER, 200, (5, 25)),
+    **{
+        name: {task: one for line in lines for task, one in line.entries().items()}
+        for name, lines in LINES.items()
     },
     # Of no family and of no set of train-v1.
     "transfer-v1": {
@@ -260,7 +289,41 @@ SUITES: dict[str, dict[str, Entry]] = {
             "surface", SURFACE | {"function": "rastrigin", "dimension": 10}, 1_000
         ),
     },
+    # What `make demo` shows.
+    "digits-v1": {
+        "mlp-digits-200": Entry("mlp", DIGITS_MLP, 200),
+        "mlp-digits-400": Entry("mlp", DIGITS_MLP, 400),
+    },
+    # To try things out in seconds; says nothing.
+    "smoke-v1": {
+        "softmax_regression": Entry(
+            "softmax_regression", REGRESSION | {"dataset": "iris", "batch_size": 8}, 100
+        ),
+        "quadratic": Entry("quadratic", QUADRATIC | {"dimension": 3}, 100),
+    },
 }
+
+
+def growth(suite: str) -> dict[str, Growth]:
+    """Returns how tasks of a suite grew, those at factor 1 among them.
+
+    >>> growth("wider-v1")["conv-widthx8"]
+    Growth(line='conv width', factor=8, base='conv-widthx1')
+    """
+    return {
+        task: Growth(
+            f"{line.family} {line.axis}", factor, next(iter(line.entries((1,))))
+        )
+        for line in LINES.get(suite, ())
+        for factor in (1, *line.factors)
+        for task in line.entries((factor,))
+    }
+
+
+def with_bases(suite: str) -> dict[str, Entry]:
+    """Returns the tasks of a suite, after those that they grew from."""
+    bases = [line.entries((1,)) for line in LINES.get(suite, ())]
+    return {name: x for base in bases for name, x in base.items()} | SUITES[suite]
 
 
 def build(name: str, **args: Any) -> TaskFamily:

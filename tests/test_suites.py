@@ -26,6 +26,8 @@ DIGESTS = {
     "deeper-v1": "06623ac7391a",
     "longer-v1": "01d634e780de",
     "transfer-v1": "5e313648524e",
+    "digits-v1": "41ad38bf6dd1",
+    "smoke-v1": "92044b7512e7",
 }
 
 
@@ -115,6 +117,20 @@ def test_suites_grow_one_axis_from_the_trained_size(suite, base, axis, factors):
     assert [one.args[axis] / base.args[axis] for one in grown] == factors
     assert all({**one.args, axis: base.args[axis]} == base.args for one in grown)
     assert {one.num_steps for one in grown} == {base.num_steps}
+
+
+def test_growth_names_the_task_that_each_grew_from():
+    for suite in suites.LINES:
+        growth, tasks = suites.growth(suite), suites.with_bases(suite)
+        assert growth.keys() == tasks.keys() >= suites.SUITES[suite].keys()
+        for task, grown in growth.items():
+            base, axis = tasks[grown.base], grown.line.split()[-1]
+            sizes = [
+                x.num_steps if axis == "steps" else x.args[axis]
+                for x in (tasks[task], base)
+            ]
+            assert sizes[0] == grown.factor * sizes[1]
+            assert base in suites.SUITES["in-dist-v1"].values()
 
 
 def test_longer_runs_are_5_and_25_times_those_trained_on():
