@@ -1,59 +1,55 @@
-"""Learned and tuned hand-designed optimizers on MLPs of 8x8 digits.
+"""Learned and tuned hand-designed optimizers on the tasks of a suite.
 
     python -m evaluation --config=configs/evaluate.py --workdir=runs/eval
     python -m evaluation --config=configs/evaluate.py --workdir=runs/eval \\
-      --config.optimizers=mine=runs/demo/artifact,sgdm,adam,adamw
+      --config.optimizers=mine=runs/demo/artifact,sgdm,adam --config.suite=in-dist-v1
 
-Hardware: 2 CPU cores, about a minute, half of it compiling. Baselines are tuned over 3
-schedules x 13 learning rates on 5 seeds, anew for each column and length; learned
-optimizers are not tuned. Expected of Adam over 200 steps: mean training loss .139,
-final .0096, validation .10.
-Variant: `quick` (seconds, for tests; says nothing).
+Hardware: 2 CPU cores, TIME. Suites are listed by `python -m tasks`; the directory keeps
+every run, so that a command that was stopped goes on, and an optimizer may be added.
+Variants: `transfer` tunes at the smallest width, depth or length of a suite that grows
+(`wider-v1`, `deeper-v1`, `longer-v1`); `quick` (seconds, for tests; says nothing).
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config of a variant: "" or "quick"."""
-    if variant not in ("", "quick"):
-        raise ValueError(f"unknown {variant=}; known: quick.")
+    """Returns the config of a variant: "", "transfer" or "quick"."""
+    if variant not in ("", "transfer", "quick"):
+        raise ValueError(f"unknown {variant=}; known: transfer, quick.")
     c = ConfigDict()
     # Baselines, released or exported rules, or label=one of these; commas between.
     c.optimizers = "demo,sgdm,adam,adamw"
-    c.reference = "adam"  # speed-ups are in its steps
-
-    c.family = ConfigDict({"name": "mlp"})
-    c.family.args = {
-        "dataset": "digits",
-        "resolution": None,  # as stored, 8x8
-        "width": 32,
-        "base_width": 32,
-        "depth": 2,  # 64-32-32-10
-        "batch_size": 64,
-        "activations": ("relu",),
-        "vary": {},
-        "parametrization": "mup",
-        "zero_readout": True,  # hidden layers then learn from the second update on
-    }
-
-    c.num_steps = (200, 400)
-    c.valid_every = 20
+    c.suite = "digits-v1"
     # The first seed and their number; meta-validation has those from 10,000.
-    c.tuning_seeds = (0, 5)
-    c.reporting_seeds = (5_000, 10)
+    c.seeds = (5_000, 10)
+    c.looks = 20  # at validation and test loss, of every run
+
+    c.reference = "adam"  # others are measured against it
+    # Times the steps of a task that it is tuned and run for: speed-ups up to the last
+    # can be seen.
+    c.reference_lengths = (1, 2)
+
+    c.tuning = ConfigDict()
+    c.tuning.protocol = "search"  # or "grid", over schedules and rates, or "none"
+    c.tuning.trials = 20  # of each baseline, on each task and length
+    c.tuning.seeds = (30_000, 5)
+    c.tuning.transfer = False
+    if variant == "transfer":
+        c.optimizers = "demo,muadam,adam"
+        c.suite = "wider-v1"
+        c.seeds = (5_000, 5)
+        c.reference = "muadam"
+        c.tuning.transfer = True
     return quick(c) if variant == "quick" else c
 
 
 def quick(c: ConfigDict) -> ConfigDict:
     """Returns `c` shrunk to seconds."""
     c.optimizers = "sgdm,adam"
-    c.family.args.width = 4
-    c.family.args.base_width = 4
-    c.family.args.depth = 1
-    c.family.args.batch_size = 4
-    c.num_steps = (4, 8)
-    c.valid_every = 2
-    c.tuning_seeds = (0, 2)
-    c.reporting_seeds = (1_000, 3)
+    c.suite = "smoke-v1"
+    c.seeds = (1_000, 3)
+    c.looks = 4
+    c.tuning.trials = 4
+    c.tuning.seeds = (0, 2)
     return c

@@ -1,6 +1,6 @@
-"""How optimizers are judged, side by side, on families of tasks."""
+"""How optimizers are judged, side by side, on suites of tasks."""
 
-from evaluation import entrants, report
 from evaluation.protocol import evaluate
+from evaluation.tuning import Tuning
 
-__all__ = ["entrants", "evaluate", "report"]
+__all__ = ["Tuning", "evaluate"]

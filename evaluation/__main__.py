@@ -1,9 +1,12 @@
-"""The command line: `python -m evaluation --config=... --workdir=...`."""
+"""The command line: `python -m evaluation --config=... --workdir=...`.
+
+The same command goes on where it was stopped: no run is made twice.
+"""
 
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,13 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from evaluation import entrants, report, settings
-from evaluation.protocol import check, evaluate
-from tasks import suites
+from evaluation.protocol import evaluate
+from evaluation.tuning import Tuning
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to judge, `path.py` or `path.py:variant`.", lock_config=True
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the report goes.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and report go.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -26,46 +29,42 @@ def judge(
     *,
     workdir: Path,
     optimizers: str,
+    suite: str,
+    seeds: tuple[int, int],
+    tuning: Mapping[str, Any],
     reference: str,
-    family: Mapping[str, Any],
-    num_steps: Sequence[int],
-    valid_every: int,
-    tuning_seeds: tuple[int, int],
-    reporting_seeds: tuple[int, int],
+    reference_lengths: tuple[int, ...],
+    looks: int,
 ) -> None:
     """Evaluates what a config says, and reports it in `workdir`.
 
     Args:
-      workdir: holds `config.json` and the files of `report.write` afterwards.
+      workdir: holds `trials.sqlite`, and afterwards `config.json` and the files of
+        `report.write`.
       optimizers: names joined by commas; see `entrants.find`.
-      reference: one of them, whose steps speed-ups are measured in.
-      family: `name` and `args` for `suites.build`.
-      num_steps: lengths of runs, in updates.
-      valid_every: updates between looks at the validation loss.
-      tuning_seeds: the first, and how many.
-      reporting_seeds: the first, and how many.
+      suite: name in `SUITES`.
+      seeds: the first to report, and how many.
+      tuning: as `Tuning`, of whose seeds the first, and how many.
+      reference: one of the optimizers, against which others are measured.
+      reference_lengths: as in `evaluate`.
+      looks: as in `evaluate`.
     """
     config = {name: value for name, value in locals().items() if name != "workdir"}
     contenders = entrants.find([name.strip() for name in optimizers.split(",")])
-    if reference not in contenders:
-        raise ValueError(
-            f"unknown {reference=}; it must be one of {', '.join(contenders)}."
-        )
-    built = settings.named(suites.FAMILIES, suites.build, "config.family", family)
-    seeds = _seeds(tuning_seeds), _seeds(reporting_seeds)
-    check(num_steps, valid_every, *seeds)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    how = settings.call(Tuning, "config.tuning", tuning)
     results = evaluate(
         contenders,
-        built,
-        num_steps=num_steps,
-        tuning_seeds=seeds[0],
-        reporting_seeds=seeds[1],
-        valid_every=valid_every,
+        suite,
+        _seeds(seeds),
+        tuning=how._replace(seeds=_seeds(how.seeds)),
+        reference=reference or None,
+        reference_lengths=reference_lengths,
+        looks=looks,
+        directory=workdir,
         say=lambda line: print(line, flush=True),
     )
-    report.write(results, workdir, reference=reference, config=config)
+    (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    report.write(results, workdir, config=config)
     seconds = results.seconds
     print(f"{seconds['total']:.0f} s, of which {seconds['compile']:.0f} s compiling")
     print(f"page: {workdir / 'index.html'}", flush=True)

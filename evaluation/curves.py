@@ -16,26 +16,40 @@ from tasks.base import Data, Draw, Params, State, Task, TaskFamily
 
 
 class Curves(NamedTuple):
-    """Losses of runs; h hyperparameters, s seeds, t steps, v looks at validation.
+    """Losses of runs; h hyperparameters, s seeds, t steps, v looks at held-out data.
 
-    What is not finite stays so: `finite` names the runs that did not diverge.
+    What is not finite stays so: `finite` names the runs that did not diverge. Losses
+    are those of the parameters that the optimizer would have judged, such as
+    Schedule-Free's average.
 
     Attributes:
       train: [h, s, t], L_t: the loss after update t = 1..T on the next training batch.
       valid: [h, s, v], the mean loss over the `inner_valid` split.
       accuracy: [h, s, v], share of that split classified right; NaN without logits.
-      valid_steps: [v], updates done at each look, from 0 to T.
+      test: [h, s, v], the mean loss over the `test` split, which nothing is chosen by.
+      test_accuracy: [h, s, v], of that split.
     """
 
     train: Float[np.ndarray, "h s t"]
     valid: Float[np.ndarray, "h s v"]
     accuracy: Float[np.ndarray, "h s v"]
-    valid_steps: Int[np.ndarray, " v"]
+    test: Float[np.ndarray, "h s v"]
+    test_accuracy: Float[np.ndarray, "h s v"]
 
     @property
     def finite(self) -> Bool[np.ndarray, "h s"]:
         """[h, s], whether every loss of a run is finite."""
-        return np.isfinite(self.train).all(-1) & np.isfinite(self.valid).all(-1)
+        losses = (self.train, self.valid, self.test)
+        return np.logical_and.reduce([np.isfinite(x).all(-1) for x in losses])
+
+    @property
+    def steps(self) -> Int[np.ndarray, " v"]:
+        """[v], updates done at each look, from 0 to T."""
+        return np.linspace(0, self.train.shape[-1], self.valid.shape[-1]).astype(int)
+
+    def of(self, trial: int) -> "Curves":
+        """Returns the curves of one trial, with h = 1."""
+        return Curves(*(x[trial : trial + 1] for x in self))
 
 
 Model = tuple[Params, State]  # what is trained, and what the task carries
@@ -48,7 +62,7 @@ class Track(NamedTuple):
     valid_every: int
     start: Callable[..., Any]  # (seeds) -> draws, keys and models of s runs
     batches: Callable[..., Any]  # (draws, keys, data, step) -> batches and loss keys
-    look: Callable[..., Any]  # (models, draws, keys, data, batches) -> losses, accuracy
+    look: Callable[..., Any]  # (models, draws, keys, data, batches) -> as in `Curves`
 
 
 class Runner(NamedTuple):
@@ -57,10 +71,11 @@ class Runner(NamedTuple):
     track: Track
     init: Callable[..., Any]  # (trials, hyperparameters, num_steps, models) -> state
     advance: Callable[..., Any]  # (state, hyperparameters, num_steps, draws, batches)
+    shown: Callable[..., Any]  # (state) -> the models whose losses count
 
 
 def track(family: TaskFamily, *, valid_every: int) -> Track:
-    """Returns what optimizers on one family share: starts, batches and validation.
+    """Returns what optimizers on one family share: starts, batches and looks.
 
     Runs of equal seeds start from the same parameters and see the same batches,
     whatever the optimizer, so that their losses can be compared in pairs. Batches
@@ -87,7 +102,11 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
         (params, state), task = model, family.task(draw)
         batch, loss_key = jax.tree.map(lambda x: x[0], ahead)
         train, _ = base.loss(task, params, loss_key, batch, state)
-        return train, *validate(task, params, keys["valid"], data, state)
+        held_out = [
+            validate(task, params, keys["valid"], data, state, split=split)
+            for split in ("inner_valid", "test")
+        ]
+        return train, *held_out[0], *held_out[1]
 
     looks = jax.vmap(look, in_axes=(0, 0, 0, None, 0))
     return Track(
@@ -100,17 +119,25 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
 
 
 def runner(
-    track: Track, tx_factory: Callable[..., Any], *, traced_length: bool = True
+    track: Track,
+    tx_factory: Callable[..., Any],
+    *,
+    traced_length: bool = True,
+    eval_params: Callable[[Any, Params], Params] | None = None,
 ) -> Runner:
     """Returns the compiled functions of one optimizer.
 
     Args:
       track: shared by the optimizers that are compared.
       tx_factory: `tx_factory(num_steps=..., **hyperparameters)` -> Optax
-        transformation. Hyperparameters are traced: one program serves all.
+        transformation. Hyperparameters are traced: one program serves all. Its update
+        is given what Optax's own ask for: `value`, `grad` and `value_fn`.
       traced_length: whether `num_steps` is traced too, so that one program serves all
         lengths. Optax's own schedules need a Python number.
+      eval_params: (state, params) -> the parameters whose losses count, where they
+        are not those that gradients are taken at.
     """
+    shown = eval_params or (lambda state, params: params)
 
     def init(trials, hyperparameters, num_steps, model):
         def one(trial, own):
@@ -123,12 +150,17 @@ def runner(
     def advance(state, hyperparameters, num_steps, draws, batches):
         def one(state, own, draw, batches):
             tx = tx_factory(num_steps=num_steps, **own)
-            step = _step(track.family.task(draw), optax.with_extra_args_support(tx))
-            return jax.lax.scan(step, state, jax.tree.map(lambda x: x[:-1], batches))
+            task = track.family.task(draw)
+            scanned = step(task, optax.with_extra_args_support(tx), eval_params)
+            return jax.lax.scan(scanned, state, jax.tree.map(lambda x: x[:-1], batches))
 
         seeds = jax.vmap(one, in_axes=(0, None, 0, 0))
         trials = jax.vmap(seeds, in_axes=(0, 0, None, None))
         return trials(state, hyperparameters, draws, batches)
+
+    def show(state):
+        (params, carried), opt_state = state
+        return shown(opt_state, params), carried
 
     def static(position):
         return () if traced_length else position
@@ -137,6 +169,7 @@ def runner(
         track,
         jax.jit(init, static_argnums=static(2)),
         jax.jit(advance, static_argnums=static(2), donate_argnums=0),
+        jax.jit(jax.vmap(jax.vmap(show))) if eval_params else lambda state: state[0],
     )
 
 
@@ -169,14 +202,14 @@ def run(
     for step in steps:
         data = family.stream(int(step)) if family.stream else family.data
         batches = track.batches(draws, keys, data, step)
-        looks.append(track.look(state[0], draws, keys, data, batches))
+        looks.append(track.look(runner.shown(state), draws, keys, data, batches))
         if step < num_steps:
             state, losses = runner.advance(state, own, num_steps, draws, batches)
             train.append(losses)
-    now, valid, accuracy = (_join(column) for column in zip(*looks, strict=True))
+    now, *held_out = (_join(column) for column in zip(*looks, strict=True))
     # Each stretch has the losses before its updates: together L_0 to L_{T-1}.
     train = np.concatenate([*map(np.asarray, train), now[..., -1:]], -1)
-    return Curves(train[..., 1:], valid, accuracy, steps)
+    return Curves(train[..., 1:], *held_out)
 
 
 def curves(
@@ -210,17 +243,26 @@ def _join(column: Sequence[jax.Array]) -> np.ndarray:
     return np.stack([np.asarray(x) for x in column], -1)
 
 
-def _step(task: Task, tx: optax.GradientTransformationExtraArgs) -> Callable[..., Any]:
+def step(
+    task: Task,
+    tx: optax.GradientTransformationExtraArgs,
+    eval_params: Callable[[Any, Params], Params] | None,
+) -> Callable[..., Any]:
     """Returns the scan body: one update, and the loss before it."""
 
-    def step(state, batch_and_key):
+    def update(state, batch_and_key):
         ((params, carried), opt_state), (batch, key) = state, batch_and_key
-        value, carried, grads = base.gradient(task, params, key, batch, carried)
-        updates, opt_state = tx.update(grads, opt_state, params, value=value)
-        params = optax.apply_updates(params, updates)
-        return ((params, carried), opt_state), value
 
-    return step
+        def value_fn(params, **_):
+            return base.loss(task, params, key, batch, carried)[0]
+
+        value, new, grads = base.gradient(task, params, key, batch, carried)
+        shown = value_fn(eval_params(opt_state, params)) if eval_params else value
+        extra = {"value": value, "grad": grads, "value_fn": value_fn}
+        updates, opt_state = tx.update(grads, opt_state, params, **extra)
+        return ((optax.apply_updates(params, updates), new), opt_state), shown
+
+    return update
 
 
 def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -1,16 +1,20 @@
 """Who takes part: baselines, released rules, and any Optax transformation."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 import lopt
-from evaluation import tuning
+from evaluation import trials
 from lopt import mup
 from lopt.baselines import BASELINES, Baseline
 from tasks.base import TaskFamily
+
+Entrant = Baseline | optax.GradientTransformation | Callable[..., Any]
 
 
 class Contender(NamedTuple):
@@ -18,30 +22,50 @@ class Contender(NamedTuple):
 
     Attributes:
       factory: `num_steps=..., **hyperparameters` -> Optax transformation.
-      space: values to try of each hyperparameter.
-      trials: all combinations of them; empty for what is not tuned.
+      baseline: what to tune of it; None for what is taken as it is.
       traced_length: whether `num_steps` may be traced.
+      eval_params: as in `curves.runner`.
     """
 
-    factory: Callable[..., Any]
-    space: Mapping[str, Sequence[Any]]
-    trials: list[dict[str, Any]]
+    factory: Callable[..., optax.GradientTransformationExtraArgs]
+    baseline: Baseline | None
     traced_length: bool
+    eval_params: Callable[[Any, Any], Any] | None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Returns the hyperparameters that it has untuned."""
+        return dict(self.baseline.defaults) if self.baseline else {}
 
 
-def contender(
-    optimizer: Baseline | Callable[..., Any], family: TaskFamily
-) -> Contender:
+class Facts(NamedTuple):
+    """What is known of an optimizer on a family before it runs.
+
+    Attributes:
+      program: hash of what it computes, weights among it.
+      state_bytes: bytes of state per parameter.
+    """
+
+    program: str
+    state_bytes: float
+
+
+def contender(entrant: Entrant, family: TaskFamily) -> Contender:
     """Returns how to run an optimizer on a family; see `evaluate`."""
-    if not isinstance(optimizer, Baseline):
-        return Contender(optimizer, {}, [], traced_length=False)
-    info = mup.infer(family.shapes, family.base_shapes)
+    if not isinstance(entrant, Baseline):
+        factory = entrant
+        if isinstance(entrant, optax.GradientTransformation):
+            factory = lambda *, num_steps: entrant  # noqa: E731
+        return Contender(factory, None, traced_length=False, eval_params=None)
+    info = mup.infer(family.shapes, family.base_shapes, wider=family.wider_shapes)
 
-    def factory(**args: Any) -> Any:
-        return optimizer.build(info=info, **args)
+    def built(**args: Any) -> Any:
+        return entrant.build(info=info, **args)
 
-    trials = tuning.trials(optimizer.space) if optimizer.space else []
-    return Contender(factory, optimizer.space, trials, traced_length=True)
+    tunable = entrant if entrant.space else None
+    return Contender(
+        built, tunable, traced_length=True, eval_params=entrant.eval_params
+    )
 
 
 def find(names: Sequence[str]) -> dict[str, Baseline]:
@@ -58,22 +82,67 @@ def find(names: Sequence[str]) -> dict[str, Baseline]:
     ['sgdm', 'fast']
     """
     pairs = [name.partition("=") for name in names]
-    found = {label: _entrant(source or label) for label, _, source in pairs}
+    found = {label: _named(source or label) for label, _, source in pairs}
     if len(found) < max(1, len(names)):
         raise ValueError(f"need names of optimizers, each once, got {list(names)}.")
     return found
 
 
-def state_bytes(contender: Contender, family: TaskFamily, *, num_steps: int) -> float:
-    """Returns bytes of state per parameter; builds, but compiles nothing."""
-    own = contender.trials[0] if contender.trials else {}
-    tx = contender.factory(num_steps=num_steps, **own)
-    leaves = jax.tree.leaves(jax.eval_shape(tx.init, family.shapes))
-    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
-    return size / sum(math.prod(x.shape) for x in jax.tree.leaves(family.shapes))
+def by_name(given: Any) -> dict[str, Entrant]:
+    """Returns optimizers by name: a mapping as it is, one of its own as "yours".
+
+    Raises:
+      ValueError: for what no optimizer can be built from.
+    """
+    given = given if isinstance(given, Mapping) else {"yours": given}
+    found = {}
+    for name, entrant in given.items():
+        if isinstance(entrant, str):
+            entrant = _named(entrant)
+        known = isinstance(entrant, Baseline | optax.GradientTransformation)
+        if not known and not _takes_length(entrant):
+            raise ValueError(
+                f"optimizer {name!r} must be an Optax transformation, a name, or a "
+                f"function of the keyword num_steps that returns one; got {entrant!r}."
+            )
+        found[name] = entrant
+    return found
 
 
-def _entrant(source: str) -> Baseline:
+def is_baseline(entrant: Entrant) -> bool:
+    """Returns whether an optimizer is one of `BASELINES`, whatever it is called."""
+    return any(entrant is baseline for baseline in BASELINES.values())
+
+
+def facts(contender: Contender, family: TaskFamily, *, num_steps: int) -> Facts:
+    """Returns what an optimizer is; traces, but compiles nothing.
+
+    Raises:
+      ValueError: if its updates are not of the parameters' shapes, naming a leaf.
+    """
+    # Built once with the length as it is: what checks that may warn of it.
+    tx = contender.factory(num_steps=num_steps, **contender.defaults)
+    shapes = family.shapes
+    updates = jax.eval_shape(lambda g: _used(tx, g)[0], shapes)
+    _check_shapes(updates, shapes)
+
+    def computed(length: Any, own: Any, grads: Any) -> Any:
+        length = length if contender.traced_length else num_steps
+        tx = contender.factory(num_steps=length, **own)
+        updates, state = _used(tx, grads)
+        shown = contender.eval_params or (lambda state, params: params)
+        return updates, state, shown(state, grads)
+
+    numbers = {
+        name: 0 if isinstance(x, str) else x for name, x in contender.defaults.items()
+    }
+    state = jax.tree.leaves(jax.eval_shape(tx.init, shapes))
+    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in state)
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+    return Facts(trials.program(computed, num_steps, numbers, shapes), size / count)
+
+
+def _named(source: str) -> Baseline:
     if source in BASELINES:
         return BASELINES[source]
     try:
@@ -85,4 +154,36 @@ def _entrant(source: str) -> Baseline:
     def build(*, num_steps: Any, info: mup.Info) -> Any:
         return lopt.load(source, num_steps=num_steps, mup=info)
 
-    return Baseline(build, space={})
+    return Baseline(build, space={}, defaults={})
+
+
+def _takes_length(entrant: Any) -> bool:
+    """Returns whether this can be called as `entrant(num_steps=...)`."""
+    try:
+        inspect.signature(entrant).bind(num_steps=1)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _used(tx: Any, grads: Any) -> tuple[Any, Any]:
+    """Returns the first update, and the state after it."""
+    value = 1.0
+    extra = {"value": value, "grad": grads, "value_fn": lambda params, **_: value}
+    tx = optax.with_extra_args_support(tx)
+    return tx.update(grads, tx.init(grads), grads, **extra)
+
+
+def _check_shapes(updates: Any, shapes: Any) -> None:
+    if jax.tree.structure(updates) != jax.tree.structure(shapes):
+        raise ValueError("its updates are another tree than the parameters.")
+    for (path, update), leaf in zip(
+        jax.tree_util.tree_leaves_with_path(updates),
+        jax.tree.leaves(shapes),
+        strict=True,
+    ):
+        if update.shape != leaf.shape:
+            raise ValueError(
+                f"its update of {jax.tree_util.keystr(path, simple=True)} has shape "
+                f"{update.shape}, the parameter {leaf.shape}."
+            )

@@ -1,217 +1,190 @@
-"""The protocol: every optimizer on one family, tuned and reported on other seeds."""
+"""The protocol: every optimizer on every task of a suite, tuned on other seeds."""
 
 import contextlib
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
 
-from evaluation import curves, entrants, tuning
-from evaluation.entrants import Contender
-from evaluation.tuning import METRICS, Choice
-from lopt.baselines import BASELINES, Baseline
-from tasks.base import TaskFamily
+from evaluation import bench, entrants, trials, tuning
+from evaluation.bench import Bench, Place, Say
+from evaluation.cells import Plan, guarded
+from evaluation.entrants import Entrant
+from evaluation.results import Cell, Results
+from evaluation.tuning import Tuning
+from lopt.baselines import Baseline
+from tasks import suites
+from tasks.base import TaskFamily, known
 
-Say = Callable[[str], None]
-
-
-class Seeds(NamedTuple):
-    """Seeds to tune on, and others to report on."""
-
-    tuning: tuple[int, ...]
-    reporting: tuple[int, ...]
-
-
-class Entry(NamedTuple):
-    """One optimizer at one length, tuned for one metric, on the reporting seeds.
-
-    Attributes:
-      name: of the optimizer.
-      candidate: whether it is judged against the baselines, not one of them.
-      num_steps: updates per run, T.
-      metric: key of `METRICS` that its hyperparameters were chosen for.
-      choice: of the tuning; None for what is not tuned.
-      values: [s], the metric on each reporting seed.
-      curves: of the same runs, with h = 1.
-    """
-
-    name: str
-    candidate: bool
-    num_steps: int
-    metric: str
-    choice: Choice | None
-    values: np.ndarray
-    curves: curves.Curves
-
-
-class Results(NamedTuple):
-    """What an evaluation found.
-
-    Attributes:
-      entries: one for each optimizer, length and metric.
-      settings: JSON values that it was called with.
-      trials: {optimizer: trials tuned over, at each length}; 0 where untuned.
-      state_bytes: {optimizer: bytes of its state per parameter}.
-      seconds: {"total", "compile"}: wall-clock, and compiling as part of it.
-      notes: warnings, such as optima at the edge of a grid.
-    """
-
-    entries: tuple[Entry, ...]
-    settings: dict[str, Any]
-    trials: dict[str, int]
-    state_bytes: dict[str, float]
-    seconds: dict[str, float]
-    notes: tuple[str, ...]
+LOOKS = 20
+COMPILING = 2e10  # operations in whose time a cell is about compiled
+SEARCH = Tuning("search", 20, tuple(range(30_000, 30_005)))
+Suite = str | Mapping[str, suites.Entry | tuple[TaskFamily, int]]
 
 
 def evaluate(
-    optimizers: Mapping[str, Baseline | Callable[..., Any]],
-    family: TaskFamily,
+    optimizers: Entrant | str | Mapping[str, Entrant | str],
+    suite: Suite,
+    seeds: Sequence[int],
     *,
-    num_steps: Sequence[int],
-    tuning_seeds: Sequence[int],
-    reporting_seeds: Sequence[int],
-    valid_every: int,
+    tuning: Tuning = SEARCH,
+    reference: str | None = "adam",
+    reference_lengths: Sequence[int] = (1, 2),
+    looks: int = LOOKS,
+    directory: str | Path | None = None,
     say: Say = print,
 ) -> Results:
-    """Returns the losses of optimizers on the reporting seeds.
+    """Returns how optimizers do on the tasks of a suite.
 
-    What has a space of hyperparameters is tuned over all of it on the tuning seeds,
-    at each length and for each metric by itself, so that nobody can say that it was
-    tuned for another. Runs of equal seeds are paired across optimizers.
+    What has hyperparameters is tuned on every task by itself, on seeds that are not
+    reported, and for each of `METRICS` by itself, so that nobody can say that it was
+    tuned for another. Runs of equal seeds start alike and see the same batches. An
+    optimizer that fails on a task loses that cell alone.
 
     Args:
-      optimizers: by name; a `Baseline`, tuned over its space, or any function
-        `num_steps=... -> Optax transformation`, taken as it is. Those whose names
-        are not in `BASELINES` are candidates.
-      family: of tasks; a seed draws one, its start and its batches.
-      num_steps: lengths of runs, in updates, each a multiple of `valid_every`.
-      tuning_seeds: to choose hyperparameters on.
-      reporting_seeds: others, for the results.
-      valid_every: updates between looks at the validation loss.
+      optimizers: by name; each any Optax transformation, a function
+        `num_steps=... -> transformation`, a `Baseline`, tuned over its space, or a
+        name for `entrants.find`. One by itself is "yours", and the reference joins it.
+      suite: a name in `SUITES`, or {task: entry, or a family and its number of steps}.
+      seeds: to report; each draws the task, its start and its batches.
+      tuning: how baselines are tuned.
+      reference: the optimizer that others are measured against; None for no one.
+      reference_lengths: numbers of times the steps of a task that the reference is
+        also tuned and run for, so that a speed-up up to the greatest can be seen.
+      looks: times that held-out losses are taken, beside that at the start; a
+        multiple of 4.
+      directory: where runs are kept, in `trials.sqlite`, so that none is repeated.
       say: takes lines of progress.
 
     Raises:
-      ValueError: if seeds overlap, a length does not fit, or an optimizer cannot be
-        built; before anything is compiled.
+      ValueError: for settings that do not fit; before anything is compiled.
     """
-    settings = {
-        "family": family.name,
-        "optimizers": list(optimizers),
-        "num_steps": list(num_steps),
-        "tuning_seeds": list(tuning_seeds),
-        "reporting_seeds": list(reporting_seeds),
-        "valid_every": valid_every,
-    }
-    seeds = Seeds(tuple(tuning_seeds), tuple(reporting_seeds))
-    check(num_steps, valid_every, *seeds)
-    contenders = {n: entrants.contender(x, family) for n, x in optimizers.items()}
-    with _noting() as notes:
-        sizes = _state_bytes(contenders, family, num_steps)
-    track, entries = curves.track(family, valid_every=valid_every), []
-    with _watch() as seconds:
-        for name, contender in contenders.items():
-            traced = contender.traced_length
-            runner = curves.runner(track, contender.factory, traced_length=traced)
-            for length in num_steps:
-                entries += _judge(name, contender, runner, length, seeds, say)
+    named = entrants.by_name(optimizers)
+    if not isinstance(optimizers, Mapping) and reference:
+        named |= entrants.by_name({reference: reference})
+    plan = Plan(tuning, tuple(seeds), reference, tuple(reference_lengths))
+    tasks = _tasks(suite, tuning.transfer)
+    _check(named, {name: one[1] for name, one in tasks.items()}, plan, looks)
+    growth = suites.growth(suite) if isinstance(suite, str) else {}
+    bases = {task: x.base for task, x in growth.items()} if tuning.transfer else {}
+    notes: list[str] = []
+    with trials.opened(directory and Path(directory)) as store, _watch() as seconds:
+        places = {
+            name: bench.place(name, family, num_steps=num_steps, looks=looks)
+            for name, (family, num_steps) in tasks.items()
+        }
+        cells = tuple(_cells(named, places, bases, plan, Bench(store), notes, say))
     return Results(
-        entries=tuple(entries),
-        settings=settings,
-        trials={name: len(x.trials) for name, x in contenders.items()},
-        state_bytes=sizes,
+        settings={
+            "suite": suite if isinstance(suite, str) else "of your own",
+            "tasks": {name: _said(x, growth.get(name)) for name, x in places.items()},
+            "optimizers": {
+                name: {
+                    "baseline": entrants.is_baseline(x),
+                    "trials": _trials(x, plan),
+                }
+                for name, x in named.items()
+            },
+            "seeds": list(plan.seeds),
+            "tuning": tuning._asdict() | {"seeds": list(tuning.seeds)},
+            "reference": reference,
+            "reference_lengths": list(plan.factors),
+            "looks": looks,
+        },
+        cells=cells,
         seconds=seconds,
-        notes=(*notes, *_edge_notes(entries)),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def check(
-    num_steps: Sequence[int],
-    valid_every: int,
-    tuning_seeds: Sequence[int],
-    reporting_seeds: Sequence[int],
-) -> None:
-    """Raises ValueError if seeds overlap, or a length does not fit."""
-    tuning.disjoint(tuning_seeds, reporting_seeds)
-    for length in num_steps:
-        curves.check_length(length, valid_every)
-
-
-def _judge(
-    name: str,
-    contender: Contender,
-    runner: curves.Runner,
-    length: int,
-    seeds: Seeds,
-    say: Say,
-) -> list[Entry]:
-    """Returns an optimizer's entries at one length, one for each metric."""
-    began, choices = time.monotonic(), dict.fromkeys(METRICS)
-    if contender.trials:
-        choices = tuning.tune(
-            runner, contender.space, num_steps=length, seeds=seeds.tuning
-        )
-    # All three, also where they are equal: the same program serves all lengths.
-    own = [x.hyperparameters for x in choices.values() if x] or [{}]
-    found = curves.run(
-        runner, num_steps=length, seeds=seeds.reporting, hyperparameters=own
-    )
-    count = f"{len(contender.trials)} trials" if contender.trials else "not tuned"
-    say(f"{name}, {length} steps: {count}, {time.monotonic() - began:.1f} s")
-    return [
-        _entry(name, length, metric, choices[metric], found, i % len(own))
-        for i, metric in enumerate(METRICS)
-    ]
-
-
-def _entry(
-    name: str,
-    length: int,
-    metric: str,
-    choice: Choice | None,
-    found: curves.Curves,
-    index: int,
-) -> Entry:
-    columns = (found.train, found.valid, found.accuracy)
-    own = curves.Curves(*(x[index : index + 1] for x in columns), found.valid_steps)
-    values = METRICS[metric](own)[0]
-    return Entry(name, name not in BASELINES, length, metric, choice, values, own)
-
-
-def _state_bytes(
-    contenders: Mapping[str, Contender], family: TaskFamily, lengths: Sequence[int]
-) -> dict[str, float]:
-    """Builds each optimizer at each length, for its warnings and its state's size."""
+def _tasks(suite: Suite, transfer: bool) -> dict[str, tuple[TaskFamily, int]]:
+    """Returns the family and the number of steps of each task."""
+    if isinstance(suite, str):
+        known("suite", suite, suites.SUITES)
+        suite = suites.with_bases(suite) if transfer else suites.SUITES[suite]
     return {
-        name: max(
-            entrants.state_bytes(x, family, num_steps=length) for length in lengths
-        )
-        for name, x in contenders.items()
+        name: (suites.family(one), one.num_steps)
+        if isinstance(one, suites.Entry)
+        else tuple(one)
+        for name, one in suite.items()
     }
 
 
-def _edge_notes(entries: Sequence[Entry]) -> Iterator[str]:
-    """Yields a warning for each choice at the edge of its grid."""
-    for entry in entries:
-        for edge in entry.choice.edges if entry.choice else ():
-            yield (
-                f"{entry.name} at {entry.num_steps} steps, tuned for {entry.metric}: "
-                f"its best {edge}={entry.choice.hyperparameters[edge]:.3g} lies at the "
-                "edge of the grid; a wider one may be better."
+def _check(
+    named: Mapping[str, Entrant],
+    lengths: Mapping[str, int],
+    plan: Plan,
+    looks: int,
+) -> None:
+    """Raises ValueError for what does not fit together."""
+    tuning.check(plan.tuning, plan.seeds)
+    if plan.reference is not None and plan.reference not in named:
+        raise ValueError(
+            f"unknown reference {plan.reference!r}; it must be one of "
+            f"{', '.join(named)}."
+        )
+    if looks < 4 or looks % 4:
+        raise ValueError(f"looks must be a multiple of 4, got {looks=}.")
+    if not plan.factors or min(plan.factors) < 1:
+        raise ValueError(
+            f"reference_lengths must be whole numbers from 1, got {plan.factors}."
+        )
+    for name, num_steps in lengths.items():
+        if num_steps < 1 or num_steps % looks:
+            raise ValueError(
+                f"the {num_steps} steps of {name} are no multiple of {looks=}."
             )
 
 
-@contextlib.contextmanager
-def _noting() -> Iterator[list[str]]:
-    """Yields a list that holds, afterwards, the warnings of the block, each once."""
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield notes
-    notes += dict.fromkeys(str(x.message) for x in caught)
+def _cells(
+    named: Mapping[str, Entrant],
+    places: Mapping[str, Place],
+    bases: Mapping[str, str],
+    plan: Plan,
+    maker: Bench,
+    notes: list[str],
+    say: Say,
+) -> Iterator[Cell]:
+    """Yields the cell of every optimizer on every task, by task."""
+    pairs = [(name, task) for task in places for name in named]
+    works = [_work(named[name], name, places[task], plan) for name, task in pairs]
+    progress = bench.Progress(works, say)
+    for name, task in pairs:
+        began, made = time.monotonic(), maker.made
+        place = places[task]
+        tuned_at = places[bases[task]] if task in bases else place
+        cell = guarded(name, named[name], place, tuned_at, plan, maker, notes)
+        failed = f" failed ({cell.error})" if cell.error else ""
+        seconds = time.monotonic() - began
+        progress.cell(f"{task}, {name}{failed}", seconds, fresh=maker.made > made)
+        yield cell
+
+
+def _work(entrant: Entrant, name: str, place: Place, plan: Plan) -> float:
+    """Returns about how much a cell has to compute."""
+    trials = _trials(entrant, plan)
+    lengths = sum(plan.factors) if name == plan.reference else 1
+    reported = (4 if trials else 1) * len(plan.seeds) * (lengths + 0.75)
+    runs = trials * len(plan.tuning.seeds) * lengths + reported
+    return COMPILING + runs * place.num_steps * place.flops
+
+
+def _trials(entrant: Entrant, plan: Plan) -> int:
+    """Returns how many trials an optimizer is tuned over."""
+    tunable = isinstance(entrant, Baseline) and entrant.space
+    return len(tuning.tried(entrant, plan.tuning)) if tunable else 0
+
+
+def _said(place: Place, growth: Any) -> dict[str, Any]:
+    """Returns what a report says of a task."""
+    return {
+        "family": place.track.family.name,
+        "num_steps": place.num_steps,
+        "params": place.params,
+        "growth": growth and growth._asdict(),
+    }
 
 
 @contextlib.contextmanager

@@ -1,22 +1,45 @@
-"""Baselines tuned under a stated budget, for each metric by itself."""
+"""How baselines are tuned: what is tried, under which budget, and what is chosen."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 from jaxtyping import Float
 
-from evaluation import curves
+from evaluation import scores
+from evaluation.curves import Curves
+from lopt import spaces
+from lopt.baselines import Baseline
+from tasks.base import known
 
-FINAL = 10  # steps at the end whose mean is the final loss
+DECAY = 0.9  # of the moving average that training losses are smoothed by
+EDGE = 0.05  # share of a range, at each end, that counts as its edge
 
-# Column -> what is minimised: curves -> [h, s].
-METRICS: dict[str, Callable[[curves.Curves], np.ndarray]] = {
-    "mean": lambda found: found.train.mean(-1),
-    "final": lambda found: found.train[..., -FINAL:].mean(-1),
-    "valid": lambda found: found.valid[..., -1],
+# What hyperparameters are chosen for: curves -> [h, s], to be minimised.
+METRICS: dict[str, Callable[[Curves], np.ndarray]] = {
+    "mean": lambda found: found.train.mean(-1, dtype=np.float64),
+    "final": lambda found: scores.smooth(found.train, DECAY)[..., -1],
+    "valid": lambda found: found.valid[..., -1].astype(np.float64),
 }
+
+
+class Tuning(NamedTuple):
+    """How what can be tuned is tuned, on every task by itself.
+
+    Attributes:
+      protocol: name in `PROTOCOLS`.
+      trials: hyperparameters tried, at each length.
+      seeds: to choose by; none of them is reported.
+      transfer: whether tasks of a suite that grow from one are tuned on that alone,
+        as muP's transfer is judged.
+    """
+
+    protocol: str
+    trials: int
+    seeds: tuple[int, ...]
+    transfer: bool = False
 
 
 class Choice(NamedTuple):
@@ -25,8 +48,8 @@ class Choice(NamedTuple):
     Attributes:
       hyperparameters: by name.
       score: mean of the metric over the tuning seeds.
-      edges: hyperparameters whose optimum is the least or greatest value tried, so
-        that a better one may lie beyond.
+      edges: hyperparameters whose optimum lies at the edge of their range, so that a
+        better one may lie beyond.
     """
 
     hyperparameters: dict[str, Any]
@@ -34,79 +57,102 @@ class Choice(NamedTuple):
     edges: tuple[str, ...]
 
 
-def trials(space: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Returns every combination of the values of a space.
+def none(baseline: Baseline, trials: int) -> list[dict[str, Any]]:
+    """Returns no trials: baselines are run at their defaults."""
+    del baseline, trials
+    return []
 
-    >>> trials({"schedule": ["linear"], "learning_rate": [0.1, 1.0]})[1]
-    {'schedule': 'linear', 'learning_rate': 1.0}
+
+def grid(baseline: Baseline, trials: int) -> list[dict[str, Any]]:
+    """Returns every schedule at evenly spaced learning rates, else defaults.
+
+    There are as many rates as make `trials` of them, or the next number below.
     """
-    product = itertools.product(*space.values())
-    return [dict(zip(space, values, strict=True)) for values in product]
+    schedules = baseline.space.get("schedule", (None,))
+    if trials < len(schedules):
+        raise ValueError(
+            f"a grid of {len(schedules)} schedules needs as many trials, got {trials=}."
+        )
+    rates = baseline.space["learning_rate"].grid(trials // len(schedules))
+    return [
+        baseline.defaults
+        | ({} if schedule is None else {"schedule": schedule})
+        | {"learning_rate": rate}
+        for schedule, rate in itertools.product(schedules, rates)
+    ]
 
 
-def tune(
-    runner: curves.Runner,
-    space: Mapping[str, Sequence[Any]],
-    *,
-    num_steps: int,
-    seeds: Sequence[int],
-) -> dict[str, Choice]:
-    """Returns the best of all combinations of a space, for each of `METRICS`.
+def search(baseline: Baseline, trials: int) -> list[dict[str, Any]]:
+    """Returns points of a scrambled Halton sequence over the whole space.
 
-    A combination that diverges on any seed is out. Runs have the length that is
-    reported: schedules and rates are chosen for it.
-
-    Args:
-      runner: the optimizer on its track.
-      space: values to try, by hyperparameter.
-      num_steps: updates per run.
-      seeds: for tuning only; results on them are not reported.
-
-    Raises:
-      ValueError: if every combination diverges.
+    As AlgoPerf's quasi-random search (arXiv:2306.07179); the first k of them are the
+    search of a budget of k.
     """
-    tried = trials(space)
-    found = curves.run(runner, num_steps=num_steps, seeds=seeds, hyperparameters=tried)
-    return {
-        name: _best(np.where(found.finite, metric(found), np.inf), tried, space)
-        for name, metric in METRICS.items()
-    }
+    halton = scipy.stats.qmc.Halton(len(baseline.space), rng=0)
+    points = halton.random(trials).tolist()
+    return [baseline.defaults | spaces.point(baseline.space, x) for x in points]
 
 
-def disjoint(tuning: Sequence[int], reporting: Sequence[int]) -> None:
-    """Raises ValueError if seeds repeat, or serve both to tune and to report."""
-    both = sorted({*tuning} & {*reporting})
+PROTOCOLS: dict[str, Callable[[Baseline, int], list[dict[str, Any]]]] = {
+    "none": none,
+    "grid": grid,
+    "search": search,
+}
+
+
+def tried(baseline: Baseline | None, tuning: Tuning) -> list[dict[str, Any]]:
+    """Returns the hyperparameters to try of a baseline; none of what is not one."""
+    if baseline is None:
+        return []
+    return PROTOCOLS[tuning.protocol](baseline, tuning.trials)
+
+
+def check(tuning: Tuning, seeds: Sequence[int]) -> None:
+    """Raises ValueError for an unknown protocol, no trials, or seeds in both roles."""
+    known("tuning protocol", tuning.protocol, PROTOCOLS)
+    if tuning.trials < 1 or not tuning.seeds or not seeds:
+        raise ValueError(f"need trials and seeds, got {tuning} and {seeds=}.")
+    both = sorted({*tuning.seeds} & {*seeds})
     if both:
         raise ValueError(
             f"seeds {both} are both for tuning and for reporting; results on seeds "
             "that were tuned on flatter the tuned."
         )
-    for seeds in (tuning, reporting):
-        if len({*seeds}) < len(seeds):
-            raise ValueError(f"seeds repeat: {list(seeds)}.")
+    for own in (tuning.seeds, seeds):
+        if len({*own}) < len(own):
+            raise ValueError(f"seeds repeat: {list(own)}.")
 
 
-def _best(
-    scores: Float[np.ndarray, "h s"],
-    tried: list[dict[str, Any]],
-    space: Mapping[str, Sequence[Any]],
+def choose(
+    values: Float[np.ndarray, "h s"],
+    trials: Sequence[dict[str, Any]],
+    space: spaces.Space,
 ) -> Choice:
-    means = scores.mean(-1)
+    """Returns the trial of the least mean over seeds.
+
+    Args:
+      values: a metric; infinite for a run that diverged, whose trial is then out.
+      trials: hyperparameters of each.
+      space: that they are from.
+
+    Raises:
+      ValueError: if every trial diverged on some seed.
+    """
+    means = values.mean(-1)
     index = int(np.argmin(means))
     if not np.isfinite(means[index]):
-        raise ValueError(
-            f"each of {len(tried)} trials diverged on some seed; widen the grid of "
-            f"{', '.join(space)} downwards."
-        )
-    best = tried[index]
+        raise ValueError(f"each of {len(trials)} trials diverged on some seed.")
+    best = trials[index]
     edges = tuple(
-        name for name, values in space.items() if _at_edge(best[name], values)
+        name
+        for name, values in space.items()
+        if isinstance(values, spaces.Range)
+        and min(values.share(best[name]), 1 - values.share(best[name])) < EDGE
     )
     return Choice(best, float(means[index]), edges)
 
 
-def _at_edge(value: Any, values: Sequence[Any]) -> bool:
-    """Returns whether a number is the least or greatest tried; names have no edge."""
-    if isinstance(value, str) or len(values) < 2:
-        return False
-    return value in (min(values), max(values))
+def values(found: Curves, metric: str) -> Float[np.ndarray, "h s"]:
+    """Returns a metric of `METRICS`, infinite where a run diverged."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(found.finite, METRICS[metric](found), np.inf)

@@ -1,4 +1,4 @@
-"""The validation loss of a task, over a whole split where it can be."""
+"""Loss and accuracy on data not trained on, over a whole split where it can be."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,30 +7,35 @@ import jax
 import jax.numpy as jnp
 
 from tasks import base
-from tasks.base import Data, Params, State, Task
+from tasks.base import Data, Params, Split, State, Task
 
-SPLIT = "inner_valid"
 BATCHES = 16
 CHUNK = 500  # examples looked at at once, which bounds memory
 
 
 def validate(
-    task: Task, params: Params, key: jax.Array, data: Data, state: State
+    task: Task,
+    params: Params,
+    key: jax.Array,
+    data: Data,
+    state: State,
+    *,
+    split: Split,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the mean loss and accuracy over the split `inner_valid`.
+    """Returns the mean loss and accuracy over a split.
 
     A split of the arrays that batches have, such as inputs and labels, is taken whole.
     Else means are over `BATCHES` batches, which `key` fixes. Accuracy
     is NaN unless aux has `correct`, the share of predictions that are right.
     """
     keys = jax.random.split(key, BATCHES)
-    shape = jax.eval_shape(lambda: task.batch(data, keys[0], SPLIT))
-    if isinstance(data, Mapping) and _is_batch_like(data.get(SPLIT), shape):
-        return _whole(task, params, keys[0], data[SPLIT], state)
+    shape = jax.eval_shape(lambda: task.batch(data, keys[0], split))
+    if isinstance(data, Mapping) and _is_batch_like(data.get(split), shape):
+        return _whole(task, params, keys[0], data[split], state)
 
     def drawn(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         data_key, loss_key = jax.random.split(key)
-        batch = task.batch(data, data_key, SPLIT)
+        batch = task.batch(data, data_key, split)
         return _score(task, params, loss_key, batch, state)[:2]
 
     return jax.tree.map(jnp.mean, jax.vmap(drawn)(keys))

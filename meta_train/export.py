@@ -94,22 +94,38 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
       ValueError: if the artifact is damaged, or the report has no such optimizer.
     """
     results = json.loads((Path(report) / "results.json").read_text())
-    names = dict.fromkeys(row["name"] for row in results["rows"])
-    if name not in names:
-        raise ValueError(f"no {name!r} in {report}; there are: {', '.join(names)}.")
-    kept = ("name", "num_steps", "metric", "mean", "low", "high")
+    settings, standings = results["settings"], results["standings"]
+    if name not in standings:
+        raise ValueError(f"no {name!r} in {report}; there are: {', '.join(standings)}.")
+    shown = [
+        one
+        for one, of in settings["optimizers"].items()
+        if one == name or of["baseline"]
+    ]
     summary = {
-        "family": results["settings"]["family"],
-        "reporting_seeds": results["settings"]["reporting_seeds"],
-        "rows": [
-            {key: row[key] for key in kept}
-            for row in results["rows"]
-            if row["name"] == name or not row["candidate"]
-        ],
-        "speedups": [row for row in results["speedups"] if row["name"] == name],
-        "reference": results["reference"],
+        **{key: settings[key] for key in ("suite", "seeds", "tuning", "reference")},
+        "trials": {one: settings["optimizers"][one]["trials"] for one in shown},
+        "standings": {one: standings[one] for one in shown},
+        "tasks": {
+            task: {
+                row["optimizer"]: _kept(row)
+                for row in of["rows"]
+                if row["optimizer"] in shown
+            }
+            for task, of in results["tasks"].items()
+        },
     }
     artifact.annotate(directory, evaluation=summary)
+
+
+def _kept(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a card takes of an optimizer on a task: intervals, or its error."""
+    if row["error"]:
+        return {"error": row["error"]}
+    return {
+        metric: {key: of[key] for key in ("value", "low", "high")}
+        for metric, of in row["metrics"].items()
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -74,9 +74,9 @@ def test_commands_of_the_readme_run_from_a_config_to_a_report(tmp_path):
         assert not ended.returncode, (words, ended.stderr[-2000:])
     assert {"demo", "eval", "seed0", "seeds"} <= {x.name for x in tmp_path.iterdir()}
     report = json.loads((tmp_path / "eval" / "results.json").read_text())
-    assert {row["name"] for row in report["rows"]} == {"mine", "sgdm", "adam", "adamw"}
+    assert report["standings"].keys() == {"mine", "sgdm", "adam", "adamw"}
     card = json.loads((tmp_path / "demo" / "artifact" / "card.json").read_text())
-    assert card["evaluation"]["rows"][0]["name"] == "mine"
+    assert card["evaluation"]["standings"]["mine"]["failed"] == []
 
 
 def test_targets_of_the_readme_are_those_of_the_makefile():

@@ -21,11 +21,11 @@ TRIALS = [
 def family():
     """Returns linear classifiers, drawn with a scale, of 20 noisy points a split."""
     x_key, y_key = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(x_key, [2, 20, 3])
-    label = jax.random.randint(y_key, [2, 20], 0, 4)
+    x = jax.random.normal(x_key, [3, 20, 3])
+    label = jax.random.randint(y_key, [3, 20], 0, 4)
     data = {
         split: {"input": x[i], "label": label[i]}
-        for i, split in enumerate(("train", "inner_valid"))
+        for i, split in enumerate(("train", "inner_valid", "test"))
     }
 
     def task(draw):
@@ -70,7 +70,7 @@ def keys_of(seed):
 
 
 def slow_loop(seed, tx):
-    """Returns L_0..L_T, and validation losses and accuracies after every update."""
+    """Returns L_0..L_T, and held-out losses and accuracies after every update."""
     draw_key, init_key, train_key, valid_key = keys_of(seed)
     data, task = family().data, family().task(family().sample(draw_key))
     params = task.init(init_key)
@@ -82,9 +82,12 @@ def slow_loop(seed, tx):
             task.loss, key=loss_key, batch=task.batch(data, data_key, "train")
         )
         (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        valid, aux = task.loss(params, valid_key, data["inner_valid"])
-        right = jnp.argmax(aux["logits"], -1) == data["inner_valid"]["label"]
-        rows.append((value, valid, right.mean()))
+        row = [value]
+        for split in ("inner_valid", "test"):
+            held_out, aux = task.loss(params, valid_key, data[split])
+            right = jnp.argmax(aux["logits"], -1) == data[split]["label"]
+            row += [held_out, right.mean()]
+        rows.append(row)
         updates, state = tx.update(grads, state, params)
         params = optax.apply_updates(params, updates)
     return np.array(rows).T
@@ -94,12 +97,12 @@ def slow_loop(seed, tx):
 @pytest.mark.parametrize("index", range(2))
 def test_curves_equal_a_slow_loop(trial, index):
     tx = tx_factory(num_steps=STEPS, **TRIALS[trial])
-    losses, valid, accuracy = slow_loop(SEEDS[index], tx)
-    run = jax.tree.map(lambda x: x[trial, index], found()[:3])
-    np.testing.assert_allclose(run[0], losses[1:], rtol=2e-5)
-    np.testing.assert_allclose(run[1], valid[::EVERY], rtol=2e-5)
-    np.testing.assert_allclose(run[2], accuracy[::EVERY], rtol=1e-6)
-    assert found().valid_steps.tolist() == [0, 3, 6]
+    losses, *held_out = slow_loop(SEEDS[index], tx)
+    run = jax.tree.map(lambda x: x[trial, index], found())
+    np.testing.assert_allclose(run.train, losses[1:], rtol=2e-5)
+    for ours, theirs in zip(run[1:], held_out, strict=True):
+        np.testing.assert_allclose(ours, theirs[::EVERY], rtol=2e-5)
+    assert found().steps.tolist() == [0, 3, 6]
 
 
 def test_trials_together_equal_trials_alone():
@@ -153,6 +156,43 @@ def test_runs_that_diverge_are_named_and_not_averaged():
     got = curves.run(sgd, num_steps=STEPS, seeds=SEEDS, hyperparameters=wild)
     assert got.finite.tolist() == [[False, False], [True, True]]
     assert not np.isfinite(got.train[0]).all()
+
+
+def test_losses_are_those_of_the_parameters_to_be_judged():
+    def doubled(*, num_steps):
+        return optax.sgd(0.5)
+
+    def half(state, params):
+        return jax.tree.map(lambda p: p / 2, params)
+
+    judged = curves.runner(runner().track, doubled, eval_params=half)
+    ours = curves.run(judged, num_steps=STEPS, seeds=SEEDS[:1])
+    draw_key, init_key, train_key, valid_key = keys_of(SEEDS[0])
+    task = family().task(family().sample(draw_key))
+    params, losses = task.init(init_key), []
+    for step in range(STEPS + 1):
+        keys = jax.random.split(jax.random.fold_in(train_key, step))
+        batch = task.batch(family().data, keys[0], "train")
+        losses.append(task.loss(half(None, params), keys[1], batch)[0])
+        grads = jax.grad(lambda p: task.loss(p, keys[1], batch)[0])(params)  # noqa: B023
+        params = jax.tree.map(lambda p, g: p - 0.5 * g, params, grads)
+    np.testing.assert_allclose(ours.train[0, 0], losses[1:], rtol=2e-5)
+    key = jax.random.split(valid_key, 16)[0]
+    test, _ = task.loss(half(None, params), key, family().data["test"])
+    np.testing.assert_allclose(ours.test[0, 0, -1], test, rtol=2e-5)
+
+
+def test_updates_get_what_optax_s_line_searches_ask_for():
+    def checked(*, num_steps):
+        def update(grads, state, params, *, value, grad, value_fn):
+            right = (value_fn(params) == value) & (grad["w"] == grads["w"]).all()
+            zeros = jax.tree.map(jnp.zeros_like, grads)
+            return jax.tree.map(lambda x: jnp.where(right, x, jnp.nan), zeros), state
+
+        return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+    line = curves.runner(runner().track, checked, traced_length=False)
+    assert curves.run(line, num_steps=STEPS, seeds=SEEDS).finite.all()
 
 
 def resplit():

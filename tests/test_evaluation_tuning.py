@@ -1,112 +1,112 @@
 import numpy as np
 import pytest
-import scipy.stats
 
 from evaluation import curves, scores, tuning
-from tests.test_evaluation_curves import SEEDS, STEPS, runner
+from evaluation.tuning import PROTOCOLS, Tuning
+from lopt.baselines import BASELINES
+from lopt.schedules import SCHEDULES
+from lopt.spaces import Range
 
-SPACE = {"schedule": ("constant", "linear"), "learning_rate": (0.01, 0.3, 10.0)}
-
-
-def test_each_metric_is_tuned_by_itself_over_the_whole_space():
-    choices = tuning.tune(runner(), SPACE, num_steps=STEPS, seeds=SEEDS)
-    for name, choice in choices.items():
-        alone = [
-            tuning.METRICS[name](
-                curves.run(
-                    runner(), num_steps=STEPS, seeds=SEEDS, hyperparameters=[trial]
-                )
-            ).mean()
-            for trial in tuning.trials(SPACE)
-        ]
-        assert choice.hyperparameters == tuning.trials(SPACE)[np.argmin(alone)]
-        np.testing.assert_allclose(choice.score, min(alone), rtol=1e-5)
+SPACE = {"schedule": ("constant", "linear"), "learning_rate": Range(0.01, 1.0)}
+ADAM = BASELINES["adam"]
 
 
 def fake(losses):
-    """Returns curves [h, 1, t] of constant validation loss."""
+    """Returns curves [h, 1, t] of constant held-out loss."""
     train = np.asarray(losses, np.float32)[:, None, :]
-    valid = np.full((*train.shape[:2], 1), 1.0)
-    return curves.Curves(train, valid, valid, np.array([0]))
+    flat = np.full((*train.shape[:2], 1), 1.0)
+    return curves.Curves(train, flat, flat, flat, flat)
 
 
-def tune_fake(monkeypatch, found, space):
-    monkeypatch.setattr(curves, "run", lambda *_, **__: found)
-    return tuning.tune(runner(), space, num_steps=12, seeds=[0])
+def chosen(losses, rates, metric="final"):
+    trials = [{"learning_rate": rate} for rate in rates]
+    values = tuning.values(fake(losses), metric)
+    return tuning.choose(values, trials, {"learning_rate": SPACE["learning_rate"]})
 
 
-def test_metrics_are_means_over_all_and_over_the_last_ten_steps():
+def test_metrics_are_means_last_averages_and_validation_losses():
     found = fake([np.arange(12.0)])
-    values = [float(metric(found)[0, 0]) for metric in tuning.METRICS.values()]
-    assert values == [5.5, 6.5, 1.0]
+    values = [float(tuning.values(found, metric)[0, 0]) for metric in tuning.METRICS]
+    weights = tuning.DECAY ** np.arange(11, -1, -1.0)
+    assert values == pytest.approx([5.5, weights @ np.arange(12) / weights.sum(), 1.0])
 
 
-def test_an_optimum_at_the_edge_of_the_grid_is_named(monkeypatch):
-    space = {"learning_rate": (0.1, 0.2, 0.3)}
-    falling = tune_fake(monkeypatch, fake([[3.0], [2.0], [1.0]]), space)
-    assert falling["mean"].edges == ("learning_rate",)
-    inside = tune_fake(monkeypatch, fake([[3.0], [1.0], [2.0]]), space)
-    assert inside["mean"].edges == ()
+def test_the_least_mean_over_seeds_is_chosen():
+    values = np.array([[1.0, 9.0], [4.0, 4.0], [0.0, np.inf]])
+    trials = [{"learning_rate": rate} for rate in (0.1, 0.2, 0.3)]
+    choice = tuning.choose(values, trials, {})
+    assert choice == ({"learning_rate": 0.2}, 4.0, ())
+
+
+def test_an_optimum_at_the_edge_of_the_range_is_named():
+    assert chosen([[3.0], [2.0], [1.0]], (0.1, 0.2, 0.95)).edges == ("learning_rate",)
+    assert chosen([[3.0], [1.0], [2.0]], (0.1, 0.2, 0.95)).edges == ()
+    assert chosen([[1.0], [1.5], [2.0]], (0.0101, 0.2, 0.5)).edges == ("learning_rate",)
 
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
-def test_trials_that_diverge_are_never_chosen(monkeypatch, bad):
-    space = {"learning_rate": (0.1, 0.2)}
-    # The first is lower over the last ten steps.
-    found = fake([[bad, *[0.0] * 11], [2.0] * 12])
-    choices = tune_fake(monkeypatch, found, space)
-    assert choices["final"].hyperparameters == {"learning_rate": 0.2}
+def test_trials_that_diverge_are_never_chosen(bad):
+    # The first has the lower average at the end.
+    losses = [[bad, *[0.0] * 11], [2.0] * 12]
+    for metric in tuning.METRICS:
+        assert (
+            chosen(losses, (0.1, 0.2), metric).hyperparameters["learning_rate"] == 0.2
+        )
 
 
-def test_a_space_that_only_diverges_is_an_error(monkeypatch):
-    space = {"learning_rate": (0.1, 0.2)}
+def test_a_space_that_only_diverges_is_an_error():
     with pytest.raises(ValueError, match="each of 2 trials diverged"):
-        tune_fake(monkeypatch, fake([[np.inf], [np.nan]]), space)
+        chosen([[np.inf], [np.nan]], (0.1, 0.2))
+
+
+def test_a_grid_is_every_schedule_at_even_rates_within_the_budget():
+    trials = tuning.grid(ADAM, 21)
+    assert len(trials) == 5 * len(SCHEDULES) <= 21
+    assert {x["schedule"] for x in trials} == {*SCHEDULES}
+    rates = sorted({x["learning_rate"] for x in trials})
+    assert rates == pytest.approx(np.geomspace(*ADAM.space["learning_rate"][:2], 5))
+    assert all(x["b1"] == ADAM.defaults["b1"] for x in trials)
+    with pytest.raises(ValueError, match="needs as many trials"):
+        tuning.grid(ADAM, 3)
+
+
+def test_a_search_covers_the_space_and_begins_alike_for_every_budget():
+    trials = tuning.search(ADAM, 64)
+    assert trials[:8] == tuning.search(ADAM, 8)
+    for name, values in ADAM.space.items():
+        if isinstance(values, Range):
+            # Halton points: each eighth of a range has about as many.
+            shares = [values.share(x[name]) for x in trials]
+            counts = np.histogram(shares, 8, (0, 1))[0]
+            assert counts.min() >= 5 and counts.max() <= 11
+        else:
+            assert {x[name] for x in trials} == {*values}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_can_be_tuned_by_every_protocol(protocol, name):
+    trials = PROTOCOLS[protocol](BASELINES[name], 8)
+    assert len(trials) == (0 if protocol == "none" else 8)
+    assert all(x.keys() == BASELINES[name].defaults.keys() for x in trials)
 
 
 @pytest.mark.parametrize("seeds", [([1, 2], [2, 3]), ([1, 1], [3]), ([1], [3, 3])])
 def test_seeds_that_overlap_or_repeat_are_refused(seeds):
-    tuning.disjoint([1, 2], [3, 4])
+    tuning.check(Tuning("search", 1, (1, 2)), [3, 4])
     with pytest.raises(ValueError, match="seeds"):
-        tuning.disjoint(*seeds)
+        tuning.check(Tuning("search", 1, seeds[0]), seeds[1])
 
 
-def test_intervals_agree_with_scipy_s_bootstrap():
-    values = np.random.default_rng(1).lognormal(size=10)
-    ours = scores.interval(values)
-    theirs = scipy.stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=20_000, rng=2
-    ).confidence_interval
-    assert ours.mean == pytest.approx(values.mean())
-    assert ours.low == pytest.approx(theirs.low, rel=0.03)
-    assert ours.high == pytest.approx(theirs.high, rel=0.03)
+def test_unknown_protocols_and_empty_budgets_are_refused():
+    with pytest.raises(ValueError, match="known: grid, none, search"):
+        tuning.check(Tuning("serach", 1, (1,)), [3])
+    for empty in (Tuning("search", 0, (1,)), Tuning("search", 1, ())):
+        with pytest.raises(ValueError, match="need trials and seeds"):
+            tuning.check(empty, [3])
 
 
-def test_a_run_that_diverged_is_not_averaged_away():
-    for bad in (np.inf, np.nan):
-        assert not np.isfinite(scores.interval(np.array([1.0, bad])).mean)
-
-
-def test_iqm_pools_all_values():
-    values = np.random.default_rng(0).normal(size=(4, 8))
-    pooled = np.sort(values.ravel())[8:-8].mean()
-    assert scores.iqm(values) == pytest.approx(pooled)
-
-
-def test_speedup_is_steps_of_the_first_reference_over_the_candidate_s():
-    steps = np.arange(1, 401)
-    slow, fast = 1 / steps[None], 1 / (2 * steps[None, :200])
-    got = scores.speedup(fast, [slow, slow[:, :200]])
-    # Halved, the candidate's last ten are the reference's last ten of 400 or so.
-    assert not got.censored and got.ratio == pytest.approx(2, abs=0.03)
-
-
-def test_the_reference_s_first_arrival_counts():
-    ramp = 1 - np.arange(100)[None] / 100
-    late = np.concatenate([np.ones([1, 100]), ramp], -1)
-    assert scores.speedup(ramp, [late, ramp]) == scores.Speedup(1.0, False)
-
-
-def test_speedup_is_censored_where_the_reference_never_arrives():
-    candidate, reference = np.full((2, 100), 0.1), np.full((2, 300), 0.2)
-    assert scores.speedup(candidate, [reference]) == scores.Speedup(3.0, True)
+def test_smoothing_is_that_of_scores():
+    found = fake([[3.0, 1.0]])
+    expected = scores.smooth(np.array([3.0, 1.0]), tuning.DECAY)[-1]
+    assert tuning.values(found, "final")[0, 0] == pytest.approx(expected)

@@ -8,6 +8,8 @@ from families import SMALL, build
 from evaluation import validation
 from tasks import suites
 
+SPLIT = "inner_valid"
+
 
 @pytest.mark.parametrize("chunk", [3, 7, 64])
 def test_chunks_count_by_the_examples_of_the_draws_classes(chunk, monkeypatch):
@@ -21,7 +23,7 @@ def test_chunks_count_by_the_examples_of_the_draws_classes(chunk, monkeypatch):
     for size in (1_000, chunk):
         monkeypatch.setattr(validation, "CHUNK", size)
         key, data = jax.random.key(3), family.data
-        found.append(validation.validate(task, params, key, data, ()))
+        found.append(validation.validate(task, params, key, data, (), split=SPLIT))
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
@@ -42,6 +44,8 @@ def test_chunks_of_any_size_give_the_mean_over_the_split(chunk, monkeypatch):
         return task.loss(params, key, batch)
 
     watched = task._replace(loss=watched, evaluate=None)
-    found = validation.validate(watched, params, jax.random.key(2), family.data, ())
+    found = validation.validate(
+        watched, params, jax.random.key(2), family.data, (), split=SPLIT
+    )
     np.testing.assert_allclose(found, (loss, aux["correct"]), rtol=1e-5)
     assert max(sizes) <= chunk and sum(set(sizes)) <= 200

@@ -110,13 +110,21 @@ def test_artifact_is_below_100_kB(path):
 
 def report(directory):
     """Writes what `add_evaluation` reads of an evaluation of three optimizers."""
-    row = {"num_steps": 9, "metric": "mean", "mean": 0.5, "low": 0.4, "high": 0.6}
-    names = {"mine": True, "other": True, "adam": False}
+    mean = {"value": 0.5, "low": 0.4, "high": 0.6, "values": [0.4, 0.6]}
+    row = {"error": None, "metrics": {"mean": mean}}
+    rows = [row | {"optimizer": name} for name in ("mine", "other")]
+    rows.append({"optimizer": "adam", "error": "ValueError: no"})
+    names = {"mine": False, "other": False, "adam": True}
     results = {
-        "rows": [row | {"name": n, "candidate": c, "iqm": 0} for n, c in names.items()],
-        "settings": {"family": "toy", "reporting_seeds": [4, 5]},
-        "speedups": [{"name": n, "ratio": 2.0} for n in names],
-        "reference": "adam",
+        "settings": {
+            "suite": "toy-v1",
+            "seeds": [4, 5],
+            "tuning": {"trials": 20},
+            "reference": "adam",
+            "optimizers": {n: {"baseline": b, "trials": 0} for n, b in names.items()},
+        },
+        "standings": {n: {"diverged": 0.0} for n in names},
+        "tasks": {"toy": {"rows": rows}},
     }
     directory.mkdir()
     (directory / "results.json").write_text(json.dumps(results))
@@ -129,10 +137,10 @@ def test_an_evaluation_goes_into_the_card_and_nothing_else_changes(path, tmp_pat
     after = lopt.read(path).card
     found = after.pop("evaluation")
     assert after == {name: x for name, x in before.items() if name != "evaluation"}
-    assert [row["name"] for row in found["rows"]] == ["mine", "adam"]
-    assert found["rows"][0]["low"] == 0.4
-    assert found["speedups"] == [{"name": "mine", "ratio": 2.0}]
-    assert found["reporting_seeds"] == [4, 5]
+    mean = {"value": 0.5, "low": 0.4, "high": 0.6}
+    expected = {"mine": {"mean": mean}, "adam": {"error": "ValueError: no"}}
+    assert found["tasks"]["toy"] == expected
+    assert found["seeds"] == [4, 5] and found["standings"].keys() == {"mine", "adam"}
 
 
 def test_an_evaluation_of_others_is_refused(path, tmp_path):

@@ -1,0 +1,154 @@
+"""Cells: one optimizer on one task, tuned, run, and judged by itself."""
+
+import contextlib
+import functools
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation import bench, entrants, tuning
+from evaluation.bench import Bench, Place, Stand
+from evaluation.curves import Curves
+from evaluation.entrants import Entrant
+from evaluation.results import Cell, Chosen, Tried
+from evaluation.tuning import METRICS, Tuning
+
+
+class Plan(NamedTuple):
+    """What is the same for all cells; see `evaluate`."""
+
+    tuning: Tuning
+    seeds: tuple[int, ...]
+    reference: str | None
+    factors: tuple[int, ...]
+
+
+def guarded(
+    name: str,
+    entrant: Entrant,
+    place: Place,
+    tuned_at: Place,
+    plan: Plan,
+    maker: Bench,
+    notes: list[str],
+) -> Cell:
+    """Returns a cell, or what went wrong in it, which costs that cell alone."""
+    try:
+        with _noting(notes):
+            cell = _cell(name, entrant, place, tuned_at, plan, maker)
+    except sqlite3.Error:
+        raise  # a full disk is no fault of the optimizer's
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        return Cell(name, place.name, f"{type(error).__name__}: {first}")
+    notes += _edge_notes(cell)
+    return cell
+
+
+def _cell(
+    name: str,
+    entrant: Entrant,
+    place: Place,
+    tuned_at: Place,
+    plan: Plan,
+    maker: Bench,
+) -> Cell:
+    """Returns what an optimizer does on a task."""
+    here, state_bytes = _stand(entrant, place)
+    there = here if tuned_at is place else _stand(entrant, tuned_at)[0]
+    tried, choices = _tuned(there, tuned_at.num_steps, plan, maker)
+    report = functools.partial(_reported, here, seeds=plan.seeds, maker=maker)
+    found = report(choices, place.num_steps)
+    aims = None
+    if entrants.is_baseline(entrant):
+        within = report(choices, place.num_steps * 3 // 4)
+        valid = within.get("valid", within["default"]).valid[0]
+        aims = np.where(np.isfinite(valid), valid, np.inf).min(-1)
+    longer = {}
+    for factor in plan.factors if name == plan.reference else ():
+        length, again = factor * place.num_steps, choices
+        if factor > 1 and not plan.tuning.transfer:
+            again = _tuned(there, length, plan, maker)[1]
+        if factor > 1:
+            at_length = report(again, length)
+            longer[factor] = at_length.get("final", at_length["default"])
+    return Cell(
+        optimizer=name,
+        task=place.name,
+        chosen={key: Chosen(choices.get(key), x) for key, x in found.items()},
+        tried=tried,
+        aims=aims,
+        longer=longer,
+        cost=maker.cost(here, here.contender.defaults),
+        state_bytes=state_bytes,
+    )
+
+
+def _reported(
+    stand: Stand,
+    choices: Mapping[str, tuning.Choice],
+    num_steps: int,
+    *,
+    seeds: Sequence[int],
+    maker: Bench,
+) -> dict[str, Curves]:
+    """Returns the curves of each choice, and of the defaults, on the reporting seeds.
+
+    All are run, also where some are equal: one program then serves all lengths.
+    """
+    own = {key: x.hyperparameters for key, x in choices.items()}
+    own["default"] = stand.contender.defaults
+    found = maker.run(
+        stand, num_steps=num_steps, seeds=seeds, hyperparameters=[*own.values()]
+    )
+    return {key: found.of(i) for i, key in enumerate(own)}
+
+
+def _stand(entrant: Entrant, place: Place) -> tuple[Stand, float]:
+    """Returns an optimizer at a place, and its bytes of state per parameter."""
+    family = place.track.family
+    contender = entrants.contender(entrant, family)
+    facts = entrants.facts(contender, family, num_steps=place.num_steps)
+    return bench.stand(contender, facts.program, place), facts.state_bytes
+
+
+def _tuned(
+    stand: Stand, num_steps: int, plan: Plan, maker: Bench
+) -> tuple[Tried | None, dict[str, tuning.Choice]]:
+    """Returns the trials, and the choice for each metric."""
+    baseline = stand.contender.baseline
+    own = tuning.tried(baseline, plan.tuning)
+    if not own:
+        return None, {}
+    found = maker.run(
+        stand, num_steps=num_steps, seeds=plan.tuning.seeds, hyperparameters=own
+    )
+    values = {metric: tuning.values(found, metric) for metric in METRICS}
+    choices = {
+        metric: tuning.choose(x, own, baseline.space) for metric, x in values.items()
+    }
+    return Tried(own, values, found.valid), choices
+
+
+def _edge_notes(cell: Cell) -> Iterator[str]:
+    """Yields a warning for each choice at the edge of its range."""
+    for metric, one in cell.chosen.items():
+        for edge in one.choice.edges if one.choice else ():
+            value = one.choice.hyperparameters[edge]
+            yield (
+                f"{cell.optimizer} on {cell.task}, tuned for {metric}: its best "
+                f"{edge}={value:.3g} lies at the edge of the range; a wider one may "
+                "be better."
+            )
+
+
+@contextlib.contextmanager
+def _noting(notes: list[str]) -> Iterator[None]:
+    """Adds the warnings of the block to `notes`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    notes += [str(x.message) for x in caught]

@@ -1,0 +1,287 @@
+"""Optimizers over all tasks of an evaluation: one row each, with intervals."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from evaluation import algoperf, scores
+from evaluation.curves import Curves
+from evaluation.results import Cell, Results
+from evaluation.scores import Interval
+from evaluation.tuning import DECAY
+
+
+class Metric(NamedTuple):
+    """What is reported of a run.
+
+    Attributes:
+      title: in words.
+      tuned_for: metric of `METRICS` that hyperparameters were chosen for.
+      of: curves -> [h, s].
+    """
+
+    title: str
+    tuned_for: str
+    of: Callable[[Curves], np.ndarray]
+
+
+REPORTED = {
+    "mean": Metric("mean training loss", "mean", lambda x: x.train.mean(-1)),
+    "final": Metric(
+        "final training loss", "final", lambda x: scores.smooth(x.train, DECAY)[..., -1]
+    ),
+    "best": Metric(
+        "least training loss",
+        "final",
+        lambda x: scores.smooth(x.train, DECAY).min(-1),
+    ),
+    "valid": Metric("validation loss", "valid", lambda x: x.valid[..., -1]),
+    "test": Metric("test loss", "valid", lambda x: x.test[..., -1]),
+    "accuracy": Metric("validation accuracy", "valid", lambda x: x.accuracy[..., -1]),
+    "test_accuracy": Metric(
+        "test accuracy", "valid", lambda x: x.test_accuracy[..., -1]
+    ),
+}
+
+
+class Standing(NamedTuple):
+    """How an optimizer does over all tasks that the reference was run on.
+
+    Attributes:
+      speedup: IQM over tasks and seeds of the steps that the reference needs for the
+        same final loss, over the candidate's.
+      censored: share of runs whose loss the reference never reached.
+      loss_ratio: IQM of the final training loss over the reference's.
+      test_ratio: IQM of the test loss over the reference's.
+      improvement: chance that the final loss of a run is below one of the reference.
+      test_improvement: the same of the test loss.
+      diverged: share of all runs, those of failed cells among them.
+      failed: tasks whose cells failed.
+      step_ratio: median over tasks of seconds a step over the reference's.
+      optimizer_seconds: median over tasks of the update's seconds.
+      state_bytes: per parameter, the most over tasks.
+      peak_ratio: median over tasks of peak memory over the reference's.
+      algoperf: {"tuned", "untuned"}: {"steps", "seconds"}: score in the pool of this
+        evaluation, or None where it does not take part.
+    """
+
+    speedup: Interval | None
+    censored: float | None
+    loss_ratio: Interval | None
+    test_ratio: Interval | None
+    improvement: Interval | None
+    test_improvement: Interval | None
+    diverged: float
+    failed: list[str]
+    step_ratio: float | None
+    optimizer_seconds: float | None
+    state_bytes: float | None
+    peak_ratio: float | None
+    algoperf: dict[str, dict[str, float | None]]
+
+
+class Pool(NamedTuple):
+    """Times to the targets of optimizers under one rule of AlgoPerf.
+
+    Attributes:
+      optimizers: o names.
+      tasks: w names.
+      times: {"steps", "seconds"}: [o, w], infinite for a miss.
+    """
+
+    optimizers: list[str]
+    tasks: list[str]
+    times: dict[str, np.ndarray]
+
+
+def standings(results: Results) -> dict[str, Standing]:
+    """Returns {optimizer: its standing}."""
+    aims = targets(results)
+    pools = {rule: pool(results, aims, rule) for rule in ("tuned", "untuned")}
+    points = {
+        rule: {
+            unit: dict(zip(one.optimizers, algoperf.score(times), strict=True))
+            for unit, times in one.times.items()
+        }
+        for rule, one in pools.items()
+        if one.tasks
+    }
+    return {
+        name: _standing(results, name)._replace(
+            algoperf={
+                rule: {unit: _number(x.get(name)) for unit, x in of.items()}
+                for rule, of in points.items()
+            }
+        )
+        for name in results.settings["optimizers"]
+    }
+
+
+def runs(
+    results: Results, optimizer: str, metric: str, tasks: list[str]
+) -> Float[np.ndarray, "k s"]:
+    """Returns a metric of every run; infinite where it diverged or its cell failed."""
+    rows = [_row(results.cell(optimizer, task), metric) for task in tasks]
+    absent = np.full(len(results.settings["seeds"]), np.inf)
+    return np.stack([absent if row is None else row for row in rows])
+
+
+def compared(results: Results) -> list[str]:
+    """Returns the tasks that the reference was run on."""
+    name = results.settings["reference"]
+    if name is None:
+        return []
+    return [
+        task for task in results.settings["tasks"] if not results.cell(name, task).error
+    ]
+
+
+def speedups(
+    results: Results, optimizer: str, tasks: list[str]
+) -> tuple[Float[np.ndarray, "k s"], Bool[np.ndarray, "k s"]]:
+    """Returns the speed-up of every run over the reference's, and which are censored.
+
+    Runs of equal seeds are compared, training losses being smoothed alike.
+    """
+    found = [_speedups(results, optimizer, task) for task in tasks]
+    ratios, censored = (np.array(x) for x in zip(*found, strict=True))
+    return ratios, censored.astype(bool)
+
+
+def targets(results: Results) -> dict[str, float]:
+    """Returns {task: the validation loss to reach}, as AlgoPerf sets it.
+
+    The best baseline's median over seeds of the best validation loss within 3/4 of
+    the steps; tasks on which no baseline has one are left out.
+    """
+    found = {}
+    for task in results.settings["tasks"]:
+        aims = [x.aims for x in results.cells if x.task == task and x.aims is not None]
+        if aims and np.isfinite(np.median(np.stack(aims), -1)).any():
+            found[task] = algoperf.target(np.stack(aims))
+    return found
+
+
+def pool(results: Results, aims: dict[str, float], rule: str) -> Pool:
+    """Returns times to targets under a rule.
+
+    Args:
+      results: of an evaluation.
+      aims: from `targets`.
+      rule: "tuned": a study is a tuning seed, its time that of the fastest trial; what
+        is not tuned has one trial. "untuned": a study is a reporting seed, run at
+        defaults.
+    """
+    names, tasks = list(results.settings["optimizers"]), list(aims)
+    pairs = [[_times(results.cell(o, w), rule, aims[w]) for w in tasks] for o in names]
+    steps = np.array(pairs).reshape(len(names), len(tasks), 2)
+    return Pool(names, tasks, {"steps": steps[..., 0], "seconds": steps[..., 1]})
+
+
+def _standing(results: Results, name: str) -> Standing:
+    tasks, cells = compared(results), [x for x in results.cells if x.optimizer == name]
+    reference = results.settings["reference"]
+    ran = [x for x in cells if not x.error]
+    seeds = len(results.settings["seeds"])
+    lost = [seeds if x.error else (~_finite(x)).sum() for x in cells]
+    base = Standing(
+        *[None] * 6,
+        diverged=float(sum(lost) / (seeds * len(cells))),
+        failed=[x.task for x in cells if x.error],
+        step_ratio=None,
+        optimizer_seconds=_median([x.cost.optimizer_seconds for x in ran]),
+        state_bytes=max((x.state_bytes for x in ran), default=None),
+        peak_ratio=None,
+        algoperf={},
+    )
+    if not tasks:
+        return base
+    both = [
+        (x.cost, results.cell(reference, x.task).cost) for x in ran if x.task in tasks
+    ]
+    ratios, censored = speedups(results, name, tasks)
+    pairs = {
+        metric: [runs(results, x, metric, tasks) for x in (name, reference)]
+        for metric in ("final", "test")
+    }
+    final, test = (_ratio(*pairs[metric]) for metric in ("final", "test"))
+    return base._replace(
+        speedup=scores.geometric(scores.stratified(np.log(ratios))),
+        censored=float(censored.mean()),
+        loss_ratio=final,
+        test_ratio=test,
+        improvement=_chance(*pairs["final"]),
+        test_improvement=_chance(*pairs["test"]),
+        step_ratio=_median([a.seconds / b.seconds for a, b in both]),
+        peak_ratio=_median([a.peak_bytes / b.peak_bytes for a, b in both]),
+    )
+
+
+def _ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    return scores.geometric(scores.stratified(scores.loss_ratio(ours, theirs)))
+
+
+def _chance(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    return scores.probability_of_improvement(ours, theirs, paired=True)
+
+
+def _row(cell: Cell, metric: str) -> np.ndarray | None:
+    """Returns [s], a metric of the reporting runs."""
+    if cell.error:
+        return None
+    tuned_for, of = REPORTED[metric][1:]
+    found = cell.best(tuned_for).curves
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = of(found).astype(np.float64)[0]
+    diverged = np.nan if "accuracy" in metric else np.inf
+    return np.where(found.finite[0], values, diverged)
+
+
+def _finite(cell: Cell) -> Bool[np.ndarray, " s"]:
+    return cell.best("final").curves.finite[0]
+
+
+def _speedups(
+    results: Results, optimizer: str, task: str
+) -> tuple[list[float], list[bool]]:
+    ours = results.cell(optimizer, task)
+    theirs = results.cell(results.settings["reference"], task)
+    steps = results.settings["tasks"][task]["num_steps"]
+    seeds = range(len(results.settings["seeds"]))
+    if ours.error:
+        return [1 / steps for _ in seeds], [False for _ in seeds]
+    candidate = _smoothed(ours.best("final").curves)
+    references = [_smoothed(theirs.best("final").curves)]
+    references += [_smoothed(x) for x in theirs.longer.values()]
+    found = [scores.speedup(candidate[s], [x[s] for x in references]) for s in seeds]
+    return [x.ratio for x in found], [x.censored for x in found]
+
+
+def _smoothed(found: Curves) -> Float[np.ndarray, "s t"]:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return scores.smooth(found.train[0], DECAY)
+
+
+def _times(cell: Cell, rule: str, aim: float) -> tuple[float, float]:
+    """Returns steps and seconds to a target, infinite for a miss."""
+    if cell.error:
+        return np.inf, np.inf
+    default = cell.chosen["default"].curves
+    valid = default.valid[0][:, None]  # [studies, trials, v]
+    if rule == "tuned" and cell.tried:
+        valid = cell.tried.valid.transpose(1, 0, 2)
+    # The start is no step: what reaches the target there has taken one.
+    steps = np.maximum(default.steps, 1)
+    times = algoperf.time_to_target(steps, valid, target=aim)
+    taken = float(algoperf.study_time(times))
+    return taken, taken * cell.cost.seconds
+
+
+def _median(values: list[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,80 @@
+"""Killed again and again, an evaluation ends as if nothing had happened."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from evaluation import results
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT = 300  # seconds that any one run may take
+
+
+def start(directory, cache):
+    words = [sys.executable, "-m", "evaluation", "--config=configs/evaluate.py:quick"]
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    with open(f"{directory}.log", "a") as log:
+        return subprocess.Popen(
+            [*words, f"--workdir={directory}"],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def kept(directory):
+    """Returns how many runs the directory keeps."""
+    path = directory / "trials.sqlite"
+    if not path.exists():
+        return 0
+    with sqlite3.connect(path, timeout=60) as database:
+        try:
+            return database.execute("SELECT COUNT(*) FROM runs").fetchone()[0]
+        except sqlite3.OperationalError:  # not made yet
+            return 0
+
+
+def kill(directory, cache):
+    """Kills a run soon after it has kept something new; returns whether it lived."""
+    before, process = kept(directory), start(directory, cache)
+    ends = time.monotonic() + TIMEOUT
+    while process.poll() is None and kept(directory) == before:
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    time.sleep(0.1 * (before % 7))
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def finish(directory, cache):
+    assert start(directory, cache).wait(TIMEOUT) == 0, Path(
+        f"{directory}.log"
+    ).read_text()
+    found = results.load(directory)
+    # Times are measured, and so never the same.
+    return found.settings, [x._replace(cost=None) for x in found.cells], found.notes
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_killed_evaluation_ends_with_the_same_bits(tmp_path, kills):
+    cache = tmp_path / "cache"
+    whole = finish(tmp_path / "whole", cache)
+    lived = [kill(tmp_path / "killed", cache) for _ in range(kills)]
+    assert all(lived) and kept(tmp_path / "killed") < kept(tmp_path / "whole")
+    again = finish(tmp_path / "killed", cache)
+    assert jax.tree.structure(again) == jax.tree.structure(whole)
+    for a, b in zip(*map(jax.tree.leaves, (again, whole)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")

@@ -1,0 +1,169 @@
+"""Optimizers of known speed get the scores that follow from it, to the digit."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from evaluation import evaluate, scores, standings, summary, tuning
+from evaluation.tuning import Tuning
+from tasks.base import Task, TaskFamily
+
+STEPS, LOOKS, SEEDS = 80, 16, (3, 5, 7)
+SPEEDS = {"slow": 1.0, "double": 2.0, "fourfold": 4.0, "half": 0.5, "quarter": 0.25}
+
+
+def road(name, length):
+    """Returns a family whose loss falls with the way gone, and depends on the seed."""
+
+    def task(draw):
+        def loss(params, key, batch):
+            return (1 + draw) * jnp.exp2(-params["way"] / length), {}
+
+        def init(key):
+            return {"way": jnp.zeros([])}
+
+        return Task(init, loss, lambda data, key, split: (), lambda value: value)
+
+    shapes = {"way": jax.ShapeDtypeStruct((), "float32")}
+    return TaskFamily(name, {}, jax.random.uniform, task, shapes, shapes)
+
+
+def moving(speed):
+    """Returns the optimizer that goes so far every step, whatever the gradient."""
+
+    def update(grads, state, params=None):
+        return jax.tree.map(lambda g: jnp.full_like(g, speed), grads), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
+
+
+@functools.cache
+def found():
+    """Returns optimizers of known speed on two roads; `slow` is the reference."""
+    optimizers = {name: moving(speed) for name, speed in SPEEDS.items()}
+    optimizers["lost"] = moving(jnp.nan)
+    results = evaluate(
+        optimizers,
+        {name: (road(name, n), STEPS) for name, n in (("short", 10), ("long", 40))},
+        SEEDS,
+        tuning=Tuning("none", 1, (0,)),
+        reference="slow",
+        looks=LOOKS,
+        say=lambda line: None,
+    )
+    # Targets are what `slow` reaches in 3/4 of its steps.
+    cells = [
+        x._replace(aims=x.chosen["default"].curves.valid[0, :, LOOKS * 3 // 4])
+        if x.optimizer == "slow"
+        else x
+        for x in results.cells
+    ]
+    return results._replace(cells=tuple(cells))
+
+
+@pytest.fixture(autouse=True)
+def unsmoothed(monkeypatch):
+    """Leaves out the moving average, whose lag is not scaled with time."""
+    monkeypatch.setattr(standings, "DECAY", 0.0)
+
+
+def ranked():
+    return standings.standings(found())
+
+
+@pytest.mark.parametrize("name", ["slow", "double", "half", "quarter"])
+def test_speed_ups_are_the_known_ones(name):
+    one = ranked()[name]
+    assert one.speedup == pytest.approx([SPEEDS[name]] * 3)
+    assert one.censored == 0
+
+
+def test_what_the_reference_never_reaches_is_censored_at_its_greatest_length():
+    one = ranked()["fourfold"]
+    assert one.speedup == pytest.approx([2.0] * 3) and one.censored == 1
+
+
+@pytest.mark.parametrize("name", SPEEDS)
+def test_loss_ratios_are_the_known_ones(name):
+    # Roads halve the loss every 10 and every 40; two tasks are too few to trim.
+    logs = [-(SPEEDS[name] - 1) * STEPS / n * np.log(2) for n in (10, 40)]
+    expected = np.exp(np.clip(logs, -np.log(100), np.log(100)).mean())
+    assert ranked()[name].loss_ratio.value == pytest.approx(expected, rel=1e-5)
+    assert ranked()[name].test_ratio.value == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_faster_always_improves_and_the_slower_never():
+    chances = {name: one.improvement.value for name, one in ranked().items()}
+    better = {name: float(speed > 1) for name, speed in SPEEDS.items()}
+    # Seeds have other heights, so a run beats some of another seed by that alone.
+    assert chances["slow"] == pytest.approx(0.5)
+    assert all((chances[x] > 0.5) == (better[x] == 1) for x in SPEEDS if x != "slow")
+
+
+def test_algoperf_s_score_follows_from_the_known_times():
+    # Times to the target are 60, 30, 15 steps, a miss and a miss: 2 and 4 times the
+    # fastest earn 2/3 and nothing.
+    points = {x: one.algoperf["untuned"]["steps"] for x, one in ranked().items()}
+    expected = {"fourfold": 1.0, "double": 2 / 3, "slow": 0.0, "half": 0, "quarter": 0}
+    assert points == pytest.approx(expected | {"lost": 0.0})
+
+
+def test_what_diverges_has_the_least_of_everything():
+    one = ranked()["lost"]
+    assert one.speedup.value == pytest.approx(1 / STEPS)
+    assert one.loss_ratio.value == pytest.approx(100)
+    assert one.improvement.value == 0 and one.diverged == 1
+
+
+def test_a_failed_cell_counts_as_diverged_on_every_seed():
+    cells = [
+        x._replace(error="ValueError: no", chosen={}, cost=None, tried=None)
+        if (x.optimizer, x.task) == ("double", "long")
+        else x
+        for x in found().cells
+    ]
+    results = found()._replace(cells=tuple(cells))
+    one = standings.standings(results)["double"]
+    assert one.failed == ["long"] and one.diverged == 0.5
+    # The interquartile mean of three runs at 2 and three at 1/80.
+    logs = np.log([2.0] * 3 + [1 / STEPS] * 3)
+    assert one.speedup.value == pytest.approx(np.exp(scores.iqm(logs)))
+    said = summary.summary(results)
+    (row,) = [x for x in said["tasks"]["long"]["rows"] if x["optimizer"] == "double"]
+    assert row == {"optimizer": "double", "baseline": False, "error": "ValueError: no"}
+
+
+def test_a_failed_reference_takes_its_task_out_of_comparisons():
+    cells = [
+        x._replace(error="ValueError: no")
+        if (x.optimizer, x.task) == ("slow", "long")
+        else x
+        for x in found().cells
+    ]
+    results = found()._replace(cells=tuple(cells))
+    assert standings.compared(results) == ["short"]
+    assert standings.standings(results)["double"].speedup.value == pytest.approx(2)
+
+
+def test_smoothing_draws_speed_ups_towards_one_and_never_past(monkeypatch):
+    monkeypatch.setattr(standings, "DECAY", tuning.DECAY)
+    assert 1.5 < ranked()["double"].speedup.value < 2
+    assert 0.5 < ranked()["half"].speedup.value < 0.75
+
+
+def test_the_verdict_says_what_is_known():
+    sentences = summary.summary(found())["verdict"]
+    (mine,) = [x for x in sentences if x.startswith("double is")]
+    assert "2.00 [2.00, 2.00] times as fast in steps as slow, untuned" in mine
+    assert "(0% of runs censored)" in mine
+
+
+def test_without_a_reference_there_is_no_comparison():
+    settings = found().settings | {"reference": None}
+    results = found()._replace(settings=settings)
+    assert all(one.speedup is None for one in standings.standings(results).values())
+    summary.summary(results)
