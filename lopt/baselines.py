@@ -1,133 +1,134 @@
-"""Hand-designed optimizers, and the hyperparameters of each that are worth tuning."""
+"""Hand-designed optimizers, and the hyperparameters of each that are worth tuning.
 
-import functools
+>>> adamw = BASELINES["adamw"]
+>>> tx = adamw.build(num_steps=200, **adamw.defaults)
+>>> adamw.space["learning_rate"]
+Range(low=0.0001, high=1.0, scale='log')
+"""
+
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from lopt import mup, schedules
+from lopt import contrib, hand_designed
+from lopt.schedules import SCHEDULES
+from lopt.spaces import Range
+from lopt.types import Params
 
 
 class Baseline(NamedTuple):
     """A hand-designed optimizer and what to tune of it.
 
     Attributes:
-      build: `build(*, num_steps, info=None, **hyperparameters)` -> an
-        `optax.GradientTransformationExtraArgs`. `num_steps`, the updates of the run,
-        and numeric hyperparameters may be traced; `schedule` is a name or index of
-        `SCHEDULES`; `info` is from `mup.infer`, and only muP optimizers use it.
-      space: values to try of each hyperparameter, their product being the budget.
+      build: `build(*, num_steps, info=None, learning_rate, schedule="constant",
+        warmup=0.0, **own)` -> an `optax.GradientTransformationExtraArgs`. `num_steps`,
+        the updates of the run, and numeric hyperparameters may be traced; `schedule` is
+        a name or index of `SCHEDULES`; `info` is from `mup.infer`.
+      space: ranges, and tuples of choices, by hyperparameter; see `lopt.spaces`.
+      defaults: what one would take untuned, for every name of `space`.
+      eval_params: (state, params) -> the parameters to judge, where these are not those
+        that are updated; else None.
     """
 
     build: Callable[..., optax.GradientTransformationExtraArgs]
-    space: dict[str, tuple[Any, ...]]
+    space: dict[str, Range | tuple[Any, ...]]
+    defaults: dict[str, Any]
+    eval_params: Callable[[Any, Params], Params] | None = None
 
 
-def sgdm(
+def _baseline(
+    build: Callable[..., Any],
     *,
-    num_steps: Any,
-    info: mup.Info | None = None,
-    learning_rate: Any,
-    schedule: Any = "constant",
-    momentum: Any = 0.9,
-) -> optax.GradientTransformationExtraArgs:
-    """Returns SGD with heavy-ball momentum: m <- momentum m + g, step -rate m."""
-    del info
-    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
-    return _wide(optax.sgd(rate, momentum=momentum))
+    default_rate: float,
+    scheduled: bool = True,
+    eval_params: Callable[[Any, Params], Params] | None = None,
+    **space: Range | tuple[Any, ...],
+) -> Baseline:
+    """Returns the baseline whose defaults are its builder's, and cosine annealing."""
+    schedule = {"schedule": tuple(SCHEDULES)} if scheduled else {}
+    space = schedule | {"warmup": WARMUPS} | space
+    parameters = inspect.signature(build).parameters
+    own = {name: parameters[name].default for name in space if name in parameters}
+    chosen = {"schedule": "cosine", "warmup": 0.05, "learning_rate": default_rate}
+    defaults = {name: (own | chosen)[name] for name in space}
+    return Baseline(build, space, defaults, eval_params)
 
 
-def adam(
-    *,
-    num_steps: Any,
-    info: mup.Info | None = None,
-    learning_rate: Any,
-    schedule: Any = "constant",
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-) -> optax.GradientTransformationExtraArgs:
-    """Returns Adam (arXiv:1412.6980)."""
-    del info
-    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
-    return _wide(optax.adam(rate, b1=b1, b2=b2, eps=eps))
+# After AlgoPerf (arXiv:2306.07179), wider: networks are small here, and runs short.
+WARMUPS = (0.0, 0.02, 0.05, 0.1)
+SGD_RATES = Range(1e-3, 10.0)
+ADAM_RATES = Range(1e-4, 1.0)
+MOMENTUM = Range(0.5, 0.995, "complement")
+B1 = Range(0.5, 0.99, "complement")
+B2 = Range(0.9, 0.9999, "complement")
+DECAY = Range(1e-3, 1.0)
 
-
-def adamw(
-    *,
-    num_steps: Any,
-    info: mup.Info | None = None,
-    learning_rate: Any,
-    schedule: Any = "constant",
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-    weight_decay: Any = 1e-2,
-) -> optax.GradientTransformationExtraArgs:
-    """Returns Adam with decoupled weight decay of every leaf (arXiv:1711.05101)."""
-    del info
-    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
-    tx = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
-    return _wide(tx)
-
-
-def muadam(
-    *,
-    num_steps: Any,
-    info: mup.Info | None = None,
-    learning_rate: Any,
-    schedule: Any = "constant",
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
-) -> optax.GradientTransformationExtraArgs:
-    """Returns Adam under muP (arXiv:2203.03466): its rate is that of the base width.
-
-    Raises:
-      ValueError: without `info`.
-    """
-    if info is None:
-        raise ValueError("muadam needs info=mup.infer(shapes, base_shapes).")
-    rate = schedules.build(schedule, peak=learning_rate, num_steps=num_steps)
-    tx = optax.chain(
-        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        mup.scale_updates(info, like="adam"),
-        optax.scale_by_learning_rate(rate),
-    )
-    return _wide(tx)
-
-
-def _wide(
-    tx: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-    """Returns `tx` with its state in float32 or wider, and updates as gradients are."""
-    tx = optax.with_extra_args_support(tx)
-
-    def wide(x: Any) -> jax.Array:
-        x = jnp.asarray(x)  # a float of Python too
-        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-    widen = functools.partial(jax.tree.map, wide)
-
-    def update(grads, state, params=None, **extra):
-        updates, state = tx.update(widen(grads), state, widen(params), **extra)
-        narrow = lambda u, g: u.astype(jnp.asarray(g).dtype)  # noqa: E731
-        return jax.tree.map(narrow, updates, grads), state
-
-    return optax.GradientTransformationExtraArgs(lambda p: tx.init(widen(p)), update)
-
-
-# Wide enough that small networks have their optimum inside.
-SGD_RATES = tuple(10 ** (k / 3) for k in range(-9, 4))  # 1e-3 to 10, 3 a decade
-ADAM_RATES = tuple(10 ** (k / 4) for k in range(-16, -3))  # 1e-4 to .1, 4 a decade
-EVERY = tuple(schedules.SCHEDULES)
+SGD = dict(default_rate=0.1, learning_rate=SGD_RATES, momentum=MOMENTUM)
+ADAM = dict(default_rate=1e-3, learning_rate=ADAM_RATES, b1=B1, b2=B2)
 
 BASELINES = {
-    "sgdm": Baseline(sgdm, {"schedule": EVERY, "learning_rate": SGD_RATES}),
-    "adam": Baseline(adam, {"schedule": EVERY, "learning_rate": ADAM_RATES}),
-    "adamw": Baseline(adamw, {"schedule": EVERY, "learning_rate": ADAM_RATES}),
-    "muadam": Baseline(muadam, {"schedule": EVERY, "learning_rate": ADAM_RATES}),
+    "sgdm": _baseline(hand_designed.sgdm, **SGD),
+    "nesterov": _baseline(hand_designed.nesterov, **SGD),
+    "adam": _baseline(hand_designed.adam, **ADAM),
+    "adamw": _baseline(hand_designed.adamw, **ADAM, weight_decay=DECAY),
+    "nadamw": _baseline(hand_designed.nadamw, **ADAM, weight_decay=DECAY),
+    "amsgrad": _baseline(hand_designed.amsgrad, **ADAM),
+    # Rates of Adafactor and LAMB are relative to the size of what they change.
+    "adafactor": _baseline(
+        hand_designed.adafactor,
+        default_rate=1e-2,
+        learning_rate=Range(1e-3, 1.0),
+        momentum=Range(0.0, 0.99, "complement"),
+        decay=Range(0.5, 0.99, "linear"),
+        weight_decay=DECAY,
+    ),
+    "lamb": _baseline(
+        hand_designed.lamb,
+        default_rate=1e-2,
+        learning_rate=Range(1e-4, 1.0),
+        b1=B1,
+        b2=B2,
+        weight_decay=DECAY,
+    ),
+    # A tenth of Adam's rates and ten times its decay, as in arXiv:2302.06675.
+    "lion": _baseline(
+        hand_designed.lion,
+        default_rate=1e-4,
+        learning_rate=Range(1e-5, 1e-1),
+        b1=B1,
+        b2=Range(0.9, 0.999, "complement"),
+        weight_decay=Range(1e-2, 10.0),
+    ),
+    "muon": _baseline(
+        contrib.muon,
+        default_rate=1e-3,
+        learning_rate=ADAM_RATES,
+        momentum=Range(0.5, 0.99, "complement"),
+        adam_share=Range(0.1, 10.0),
+        weight_decay=DECAY,
+    ),
+    "schedule_free_adamw": _baseline(
+        contrib.schedule_free_adamw,
+        default_rate=2.5e-3,
+        scheduled=False,
+        eval_params=contrib.schedule_free_params,
+        learning_rate=ADAM_RATES,
+        b1=Range(0.7, 0.99, "complement"),
+        b2=B2,
+        weight_decay=DECAY,
+    ),
+    # The authors leave the rate at 1.
+    "prodigy": _baseline(
+        contrib.prodigy,
+        default_rate=1.0,
+        learning_rate=Range(0.1, 10.0),
+        b1=B1,
+        b2=B2,
+        initial=(1e-6, 1e-5, 1e-4),
+        weight_decay=(0.0, 1e-3, 1e-2, 1e-1),
+    ),
+    "muadam": _baseline(hand_designed.muadam, **ADAM),
+    "musgd": _baseline(hand_designed.musgd, **SGD),
 }

@@ -31,7 +31,8 @@ TARGETS = {
     "scalar": (jnp.array(1.0), lambda x: jnp.square(x + 0.5)),
 }
 SHAPES = PARAMS | {name: start for name, (start, _) in TARGETS.items()}
-INFO = mup.infer(SHAPES, SHAPES)
+HIDDEN = {"matrix": jnp.zeros((6, 8)), "parabola": jnp.zeros((4, 6))}
+INFO = mup.infer(SHAPES, SHAPES, wider=SHAPES | HIDDEN)
 
 
 EPSILONS, TIMES = ("relative", "absolute"), ("absolute", "relative", "log")
@@ -51,17 +52,35 @@ def variants():
     return found
 
 
+# Rates at which targets are approached, and schedules, mixed.
+TUNED = {
+    "sgdm": (0.03, "linear"),
+    "nesterov": (0.01, "cosine"),
+    "adam": (0.03, "constant"),
+    "adamw": (0.03, "cosine"),
+    "nadamw": (0.03, "wsd"),
+    "amsgrad": (0.03, "linear"),
+    "adafactor": (0.1, "linear"),
+    "lamb": (0.03, "cosine"),
+    "lion": (0.01, "linear"),
+    "muon": (0.03, "cosine"),
+    "schedule_free_adamw": (0.1, "constant"),
+    "prodigy": (1.0, "constant"),
+    "muadam": (0.03, "linear"),
+    "musgd": (0.01, "wsd"),
+}
+
+
 def hand_designed():
     """Returns name -> (num_steps -> optimizer) of every baseline, schedules mixed."""
-    schedules = itertools.cycle(["linear", "constant", "cosine"])
-    return {
-        name: lambda n, build=baseline.build, schedule=schedule: build(
-            num_steps=n, info=INFO, learning_rate=0.03, schedule=schedule
+
+    def build(num_steps, name):
+        rate, schedule = TUNED[name]
+        return BASELINES[name].build(
+            num_steps=num_steps, info=INFO, learning_rate=rate, schedule=schedule
         )
-        for (name, baseline), schedule in zip(
-            BASELINES.items(), schedules, strict=False
-        )
-    }
+
+    return {name: functools.partial(build, name=name) for name in BASELINES}
 
 
 def decayed():
