@@ -51,7 +51,12 @@ def adam(info, key):
     return build(num_steps=STEPS, info=info, learning_rate=1e-3)
 
 
-OPTIMIZERS = {"rule": learned, "adam": adam}
+def sgd(info, key):
+    build = baselines.BASELINES["musgd" if info else "sgdm"].build
+    return build(num_steps=STEPS, info=info, learning_rate=1e-2)
+
+
+OPTIMIZERS = {"rule": learned, "adam": adam, "sgd": sgd}
 
 
 @functools.cache
