@@ -17,7 +17,8 @@ PARAMS = {
     "scalar": jnp.float32(0.7),
     "empty": jnp.zeros((0, 3)),
 }
-GRADS = jax.tree.map(lambda x: 0.3 * jnp.cos(5 * x), PARAMS)
+# Of the matrix no singular value is small, that Muon may not amplify its rounding.
+GRADS = jax.tree.map(lambda x: 0.3 * jnp.cos(7 * x**2 + 3 * x), PARAMS)
 SMALL, SMALL_GRADS = ({"matrix": x["matrix"]} for x in (PARAMS, GRADS))
 
 # name -> start and loss; each optimum is inside, its loss 0.
