@@ -32,7 +32,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
     c.tuning = ConfigDict()
     c.tuning.protocol = "search"  # or "grid", over schedules and rates, or "none"
-    c.tuning.trials = 20  # of each baseline, on each task and length
+    # Of each baseline, on each task and length. With 20, Adam's losses on digits are
+    # 1.4 to 2 times those with 40; 80 gain nothing more.
+    c.tuning.trials = 40
     c.tuning.seeds = (30_000, 5)
     c.tuning.transfer = False
     if variant == "transfer":

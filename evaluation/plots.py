@@ -1,20 +1,23 @@
-"""Loss curves as pictures, legible without colour."""
+"""How pictures look: legible without colour, on light ground and on dark."""
 
 import io
 import itertools
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.protocol import Entry, Results
-from evaluation.scores import smooth
-
-SPLITS = {"train": "mean", "valid": "valid"}  # panel -> what its runs are tuned for
-TITLES = {"train": "training loss", "valid": "validation loss"}
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+SIZE = (4.4, 3.1)  # inches; of a panel, wide enough to read on a phone
+FONT = "DejaVu Sans"  # what Matplotlib lays text out with
+
+Styles = dict[str, dict[str, Any]]
+Draw = Callable[[Axes, Styles], None]
 
 
 class Theme(NamedTuple):
@@ -43,85 +46,126 @@ DARK = Theme(
 )
 
 
-def figure(results: Results, *, theme: Theme = LIGHT) -> bytes:
-    """Returns a PNG: a row of panels for each length, training beside validation."""
-    lengths = results.settings["num_steps"]
-    canvas = Figure(figsize=(9.6, 3.7 * len(lengths)), layout="constrained")
-    axes = canvas.subplots(len(lengths), 2, squeeze=False)
-    for row, length in zip(axes, lengths, strict=True):
-        for axis, split in zip(row, SPLITS, strict=True):
-            _panel(axis, results, length, split, theme)
-            axis.set_title(f"{TITLES[split].capitalize()}, {length} steps")
-    return _png(canvas, theme)
+def styles(optimizers: Mapping[str, Mapping[str, Any]], theme: Theme) -> Styles:
+    """Returns {optimizer: how Matplotlib draws it}: no two have one marker and dash.
+
+    Args:
+      optimizers: of the settings of `Results`.
+      theme: whose colours to use.
+    """
+    colours = {True: theme.baselines, False: theme.candidates}
+    left = {kind: itertools.cycle(own) for kind, own in colours.items()}
+    looks = zip(itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
+    order = sorted(optimizers, key=lambda name: optimizers[name]["baseline"])
+    found = {}
+    for name, (dash, marker) in zip(order, looks, strict=False):
+        baseline = optimizers[name]["baseline"]
+        found[name] = {
+            "color": next(left[baseline]),
+            "ls": dash,
+            "marker": marker,
+            "lw": 1.4 if baseline else 2.2,
+            "ms": 4.5 if baseline else 5.5,
+            "mec": theme.ground,
+            "mew": 0.5,
+            "zorder": 2.5 if baseline else 3,
+        }
+    return found
 
 
-def panel(results: Results, *, length: int, split: str, theme: Theme) -> bytes:
-    """Returns a PNG of one panel, wide enough to read on a phone."""
-    canvas = Figure(figsize=(5.2, 3.9), layout="constrained")
-    axis = canvas.subplots()
-    _panel(axis, results, length, split, theme)
-    return _png(canvas, theme)
+def svg(
+    draw: Draw,
+    optimizers: Mapping[str, Any],
+    theme: Theme,
+    *,
+    size: tuple[float, float] = SIZE,
+) -> str:
+    """Returns one panel as SVG; its text is text, in the reader's font.
+
+    Args:
+      draw: (axes, styles), draws all but a legend.
+      optimizers: as of `styles`.
+      theme: whose colours to use.
+      size: in inches.
+    """
+    with matplotlib.rc_context(_look(theme)):
+        canvas = Figure(figsize=size, layout="constrained")
+        axes = canvas.subplots()
+        draw(axes, styles(optimizers, theme))
+        _legend(canvas)
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", metadata={"Date": None})
+    return _shortened(buffer.getvalue())
 
 
-def _panel(axis: Any, results: Results, length: int, split: str, theme: Theme) -> None:
-    """Draws one line and band for each optimizer, those tuned for the panel."""
-    entries = [
-        e for e in results.entries if (e.num_steps, e.metric) == (length, SPLITS[split])
-    ]
-    # Candidates last, so that they lie on top.
-    for entry, style in _styled(entries, theme):
-        steps, losses = _line(entry, split)
-        # A line ends where the first of its runs diverges.
-        losses = np.where(np.isfinite(losses), losses, np.nan)
-        low, high = np.quantile(losses, [0.1, 0.9], axis=0)
-        axis.plot(steps, losses.mean(0), label=entry.name, **style)
-        axis.fill_between(steps, low, high, color=style["color"], alpha=0.15, lw=0)
-    axis.set_yscale("log")
-    axis.set_xlabel("updates")
-    axis.set_ylabel(TITLES[split])
-    axis.set_xlim(0, length)
-    order = [e.name for e in results.entries]
-    handles, labels = axis.get_legend_handles_labels()
-    pairs = sorted(zip(handles, labels, strict=True), key=lambda x: order.index(x[1]))
-    if pairs:
-        look = {"facecolor": theme.ground, "edgecolor": "none", "framealpha": 0.7}
-        axis.legend(*zip(*pairs, strict=True), handlelength=3.2, **look)
-
-
-def _styled(entries: Sequence[Entry], theme: Theme) -> list[tuple[Entry, dict]]:
-    styled = []
-    for candidate, colours in ((False, theme.baselines), (True, theme.candidates)):
-        own = [e for e in entries if e.candidate == candidate]
-        dashes = DASHES if candidate else DASHES[1:]
-        kinds = zip(itertools.cycle(colours), itertools.cycle(dashes), strict=False)
-        for entry, (colour, dash) in zip(own, kinds, strict=False):
-            width = 2.2 if candidate else 1.6
-            styled.append((entry, {"color": colour, "ls": dash, "lw": width}))
-    return styled
-
-
-def _line(entry: Entry, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [u] steps and [s, u] losses; those of training are smoothed."""
-    found = entry.curves
-    if split == "valid":
-        return found.valid_steps, found.valid[0]
-    return 1 + np.arange(entry.num_steps), smooth(found.train[0])
-
-
-def _png(canvas: Figure, theme: Theme) -> bytes:
-    """Returns the figure in a theme's colours."""
-    canvas.set_facecolor(theme.ground)
-    for axis in canvas.axes:
-        axis.set_facecolor(theme.ground)
-        axis.grid(True, which="major", color=theme.grid, lw=0.8)
-        axis.tick_params(which="both", colors=theme.ink)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(theme.ink)
-        for text in (axis.title, axis.xaxis.label, axis.yaxis.label):
-            text.set_color(theme.ink)
-        for text in axis.get_legend().get_texts() if axis.get_legend() else ():
-            text.set_color(theme.ink)
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"savefig.facecolor": theme.ground}):
-        canvas.savefig(buffer, format="png", dpi=144)
+def png(draws: list[list[Draw]], optimizers: Mapping[str, Any]) -> bytes:
+    """Returns rows of panels as one light PNG with one legend, for a README."""
+    rows, columns = len(draws), len(draws[0])
+    with matplotlib.rc_context(_look(LIGHT)):
+        canvas = Figure(figsize=(9.6, 3.4 * rows), layout="constrained")
+        grid = canvas.subplots(rows, columns, squeeze=False)
+        for draw, axes in zip(itertools.chain(*draws), grid.flat, strict=True):
+            draw(axes, styles(optimizers, LIGHT))
+        _legend(canvas)
+        buffer = io.BytesIO()
+        canvas.savefig(buffer, format="png", dpi=160)
     return buffer.getvalue()
+
+
+def _look(theme: Theme) -> dict[str, Any]:
+    """Returns settings of Matplotlib."""
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color")
+    grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+    return {
+        **dict.fromkeys((*inked, "ytick.color"), theme.ink),
+        **dict.fromkeys(grounds, theme.ground),
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": "medium",
+        "font.family": FONT,
+        "font.size": 9.5,
+        "grid.color": theme.grid,
+        "legend.frameon": False,
+        "legend.columnspacing": 1.2,
+        "legend.handlelength": 2.8,
+        "path.simplify_threshold": 0.3,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "lopt",  # equal results make equal files
+    }
+
+
+def _legend(canvas: Figure) -> None:
+    """Puts one legend of all panels below, as wide as fits, where it adds to them."""
+    found = {}
+    for axes in reversed(canvas.axes):
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    if not found:
+        return
+    points = 72 * canvas.get_figwidth()
+    columns = max(1, int(points // (42 + 6 * max(map(len, found)))))
+    canvas.legend(found.values(), found, loc="outside lower center", ncols=columns)
+    more = math.ceil(len(found) / columns) - 1
+    canvas.set_figheight(canvas.get_figheight() + 0.17 * more)
+
+
+def _shortened(text: str) -> str:
+    """Returns an SVG without what it can do without; half as long.
+
+    That is its prolog, metadata, fractions below a tenth of a point, blanks, and the
+    letter before each point of a line.
+    """
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r"\s*\n\s*", " ", text[text.index("<svg") :])
+    text = re.sub(r'"[^"<>]*"', lambda x: _terse(x[0]), text)
+    return text.replace("*{", "text{font-family:system-ui,sans-serif}*{", 1)
+
+
+def _terse(value: str) -> str:
+    """Returns the value of an attribute, with fewer letters."""
+    if ":" not in value:  # a place, and no style
+        value = re.sub(r"(\d\.\d)\d+", r"\1", value)
+    value = value.replace(f"font-family: '{FONT}'; ", "")
+    return value.replace(": ", ":").replace("; ", ";").replace(" L ", " ")

@@ -20,7 +20,7 @@ from tasks.base import TaskFamily, known
 
 LOOKS = 20
 COMPILING = 2e10  # operations in whose time a cell is about compiled
-SEARCH = Tuning("search", 20, tuple(range(30_000, 30_005)))
+SEARCH = Tuning("search", 40, tuple(range(30_000, 30_005)))
 Suite = str | Mapping[str, suites.Entry | tuple[TaskFamily, int]]
 
 

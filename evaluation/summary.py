@@ -166,7 +166,7 @@ def _comparisons(results: Results) -> Iterator[dict[str, Any]]:
             if not baselines:
                 continue
             best = min(baselines, key=lambda name: np.mean(values[name]))
-            for name in optimizers.keys() - {*baselines}:
+            for name in (x for x in optimizers if x not in baselines):
                 difference = _difference(values[name], values[best])
                 yield {
                     "candidate": name,

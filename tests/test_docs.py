@@ -34,15 +34,16 @@ def test_there_are_examples():
     assert sum(bool(t.examples) for m in modules for t in finder.find(m)) >= 5
 
 
-def python_blocks():
-    """Returns the Python of README.md, one program from its blocks in order."""
-    text = (ROOT / "README.md").read_text()
+def python_blocks(page):
+    """Returns the Python of a page, one program from its blocks in order."""
+    text = (ROOT / page).read_text()
     return "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.M))
 
 
-def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
+def test_python_of_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(python_blocks(), "README.md", "exec"), {"__name__": "__main__"})
+    exec(compile(python_blocks(page), page, "exec"), {"__name__": "__main__"})
 
 
 def test_links_of_the_readme_lead_somewhere():

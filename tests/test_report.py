@@ -1,9 +1,8 @@
 import functools
-import html
 import io
 import json
 import re
-import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -13,196 +12,267 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from evaluation import page, plots, report, scores
-from evaluation import summary as summaries
-from tests.test_evaluation_protocol import LENGTHS, REPORTING, results
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-    None,
+from evaluation import report, results, tables, tuning, words
+from evaluation.markdown import markdown
+from evaluation.page import PROTOCOLS
+from evaluation.summary import summary
+from tests.results import (
+    ERROR,
+    RATES,
+    SEEDS,
+    STEPS,
+    TASKS,
+    diverged,
+    failed,
+    renamed,
 )
+from tests.results import results as toy
+
 ROOT = Path(__file__).parent.parent
+
+
+@functools.cache
+def said():
+    return summary(toy())
 
 
 @functools.cache
 def written():
     """Returns a directory with the report of the toy evaluation."""
     directory = Path(tempfile.mkdtemp())
-    report.write(results(), directory, console=Console(file=io.StringIO()))
+    console = Console(file=io.StringIO())
+    report.write(toy(), directory, config={"a": 1}, console=console)
     return directory
 
 
-def said(found=None):
-    return summaries.summary(found or results(), reference="adam")
+def reported():
+    return json.loads((written() / "results.json").read_text())
 
 
-def replaced(name, value):
-    """Returns the results with every value of one optimizer replaced."""
-    entries = []
-    for e in results().entries:
-        if e.name == name:
-            changed = e.curves._replace(train=np.full_like(e.curves.train, value))
-            values = np.full_like(e.values, value)
-            e = e._replace(values=values, curves=changed)
-        entries.append(e)
-    return results()._replace(entries=tuple(entries))
+def row(optimizer, task, found=None):
+    rows = (found or said())["tasks"][task]["rows"]
+    return next(x for x in rows if x["optimizer"] == optimizer)
 
 
-def test_results_hold_the_numbers_of_every_entry():
-    rows = json.loads((written() / "results.json").read_text())["rows"]
-    for row, entry in zip(rows, results().entries, strict=True):
-        assert row["values"] == pytest.approx(entry.values.tolist())
-        assert row["mean"] == pytest.approx(np.mean(entry.values), rel=1e-5)
-        assert row["low"] <= row["mean"] <= row["high"]
-        assert bool(row["hyperparameters"]) == (row["name"] == "adam")
+def losses(optimizer, seed, steps=STEPS):
+    """Returns training losses in closed form, smoothed as a loop."""
+    mean, found = 0.0, []
+    for step in range(1, steps + 1):
+        raw = (1 + seed / 10) * (1 + RATES[optimizer] * step) ** -0.5
+        mean = 0.9 * mean + 0.1 * raw
+        found.append(mean / (1 - 0.9**step))
+    return found
 
 
-def test_results_state_budget_seeds_and_versions():
-    found = json.loads((written() / "results.json").read_text())
-    spent = {"trials": 3, "tuning_seeds": 2, "tuning_steps": 3 * 2 * sum(LENGTHS)}
-    assert found["budget"]["adam"] == spent | {"reporting_seeds": 3}
+def shown(**options):
+    """Returns the lines on a console."""
+    stream = io.StringIO()
+    report.show(said(), Console(file=stream, highlight=False, **options))
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+def test_results_hold_the_final_losses_of_every_seed(optimizer):
+    found = next(
+        x for x in reported()["tasks"][TASKS[0]]["rows"] if x["optimizer"] == optimizer
+    )
+    expected = [losses(optimizer, seed)[-1] for seed in SEEDS]
+    one = found["metrics"]["final"]
+    assert one["values"] == pytest.approx(expected)
+    assert one["value"] == pytest.approx(statistics.fmean(expected))
+    assert one["low"] <= one["value"] <= one["high"]
+
+
+def test_speedups_are_steps_of_the_reference_over_the_candidates():
+    target = losses("sgdm", SEEDS[0])[-1]
+    steps = 1 + next(
+        i for i, x in enumerate(losses("adam", SEEDS[0], 2 * STEPS)) if x <= target
+    )
+    assert row("sgdm", TASKS[0])["speedup"]["value"] == pytest.approx(steps / STEPS)
+    mine = row("mine", TASKS[0])["speedup"]
+    assert (mine["value"], mine["censored"]) == (2.0, len(SEEDS))
+
+
+def test_loss_ratios_are_geometric_means_of_pairs():
+    ratio = losses("mine", SEEDS[0])[-1] / losses("adam", SEEDS[0])[-1]
+    assert reported()["standings"]["mine"]["loss_ratio"]["value"] == pytest.approx(
+        ratio
+    )
+
+
+def test_results_state_budget_seeds_config_and_versions():
+    found = reported()
+    steps = 2 * 2 * STEPS * len(TASKS)  # trials and seeds
+    spent = {"trials": 2, "tuning_seeds": 2, "reporting_seeds": 3}
+    assert found["budget"]["sgdm"] == spent | {"tuning_steps": steps}
+    assert found["budget"]["adam"] == spent | {"tuning_steps": 3 * steps}
     assert found["budget"]["mine"]["trials"] == 0
-    assert found["settings"]["reporting_seeds"] == list(REPORTING)
-    assert found["environment"]["jax"] and found["seconds"]["compile"] > 0
+    assert found["settings"]["seeds"] == list(SEEDS) and found["config"] == {"a": 1}
+    assert found["environment"]["jax"] and found["seconds"]["compile"] == 2.0
 
 
-def test_curves_are_kept():
-    arrays = np.load(written() / "curves.npz")
-    entry = results().entries[0]
-    name = f"{entry.name}/{entry.num_steps}/{entry.metric}"
-    np.testing.assert_array_equal(arrays[f"{name}/train"], entry.curves.train[0])
+def test_the_evaluation_itself_is_kept():
+    back = results.load(written())
+    assert summary(back) == said()
+    own = back.cell("adam", "bowl").chosen["final"].curves
+    np.testing.assert_array_equal(
+        own.train, toy().cell("adam", "bowl").chosen["final"][1][0]
+    )
 
 
-def test_comparisons_are_paired_with_the_best_baseline():
-    for c in said()["comparisons"]:
-        mine, adam = (
-            next(
-                e.values
-                for e in results().entries
-                if (e.name, e.num_steps, e.metric)
-                == (name, c["num_steps"], c["metric"])
-            )
-            for name in ("mine", "adam")
-        )
-        expected = scores.interval(mine - adam)
-        assert c["difference"] == pytest.approx(expected._asdict())
-
-
-@pytest.mark.parametrize(
-    "value, words",
-    [
-        (0.0, "is better than every tuned baseline in mean training loss, final"),
-        (9.0, "is worse than adam in mean training loss, final"),
-        (np.inf, "is without a finite mean training loss, final"),
-    ],
-)
-def test_the_verdict_says_who_is_better(value, words):
-    verdict = said(replaced("mine", value))["verdict"]
-    assert len(verdict) == len(LENGTHS) and all(words in line for line in verdict)
-
-
-def test_equal_optimizers_are_level():
-    same = {(e.num_steps, e.metric): e for e in results().entries if e.name == "adam"}
-    entries = [
-        e._replace(values=same[e.num_steps, e.metric].values) for e in results().entries
-    ]
-    found = said(results()._replace(entries=tuple(entries)))
-    assert {c["outcome"] for c in found["comparisons"]} == {"level"}
-
-
-def test_a_divergence_is_shown_and_never_a_number():
-    found = said(replaced("mine", np.inf))
-    json.dumps(found, allow_nan=False)
-    cells = page.tables(found)[0].lines[0].cells
-    assert {cell.mean for cell in cells} == {"3 of 3 diverged"}
-    plots.figure(replaced("mine", np.inf))
-    plots.figure(replaced("mine", np.nan))
-
-
-def test_the_lowest_of_each_column_is_marked_once():
-    for table in page.tables(said()):
-        for column in zip(*(line.cells for line in table.lines), strict=True):
-            assert sum(cell.lowest for cell in column) == 1
-
-
-def test_off_a_terminal_there_are_plain_lines():
-    stream = io.StringIO()
-    report.show(said(), Console(file=stream, width=40))
-    lines = stream.getvalue().splitlines()
-    assert lines[0].startswith(f"{LENGTHS[0]} steps  mine (not tuned): mean training")
-    assert lines[-1] == said()["verdict"][-1] and "─" not in stream.getvalue()
-
-
-def test_on_a_terminal_there_is_a_table():
-    stream = io.StringIO()
-    report.show(said(), Console(file=stream, width=120, force_terminal=True))
-    assert "validation loss" in stream.getvalue() and "─" in stream.getvalue()
-
-
-def test_the_picture_is_a_png():
+def test_all_files_are_there():
+    names = {path.name for path in written().iterdir()}
+    assert names == {
+        *results.FILES,
+        "results.json",
+        "curves.png",
+        "report.md",
+        "index.html",
+    }
     assert (written() / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_page_is_self_contained_and_described():
-    text = (written() / "index.html").read_text()
-    sources = re.findall(r'(?:src|srcset|href)="([^"]{0,20})', text)
-    assert len(sources) == 1 + 2 * 2 * len(LENGTHS)
-    assert all(source.startswith("data:") for source in sources)
-    alts = re.findall(r'<img[^>]*alt="([^"]+)"', text)
-    assert len(alts) == 2 * len(LENGTHS) and all("mine " in alt for alt in alts)
-    assert text.index("Verdict") < text.index("Curves") < text.index("Protocol")
-    assert all(html.escape(line) in text for line in said()["verdict"])
-
-
-def test_names_are_escaped():
-    renamed = [e._replace(name=f"<b>{e.name}") for e in results().entries]
-    counts = {
-        field: {f"<b>{k}": v for k, v in getattr(results(), field).items()}
-        for field in ("trials", "state_bytes")
-    }
-    found = results()._replace(entries=tuple(renamed), **counts)
-    assert "<b>mine" not in page.page(found, said(found))
-
-
-PROBE = """<script>onload = () => parent.postMessage(JSON.stringify({
-  wide: document.documentElement.scrollWidth, window: innerWidth,
-  broken: [...document.images].filter(image => !image.naturalWidth).length,
-  images: document.images.length,
-  ground: getComputedStyle(document.body).backgroundColor}), "*")</script>"""
-
-# Windows are at least 500 pixels wide, so a phone is a frame.
-FRAME = """<link rel="icon" href="data:,"><script>
-onmessage = event => document.title = event.data</script>
-<iframe src="page.html" style="border:0" width="{width}" height="900"></iframe>"""
-
-
-def opened(directory, width, scheme):
-    """Returns what Chromium finds in the page, and what it logs."""
-    text = (written() / "index.html").read_text()
-    (directory / "page.html").write_text(text.replace("</body>", PROBE + "</body>"))
-    frame = directory / "frame.html"
-    frame.write_text(FRAME.format(width=width))
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={directory}/profile", "--enable-logging=stderr"]
-    command += ["--window-size=1400,1000", "--virtual-time-budget=5000"]
-    command += ["--blink-settings=preferredColorScheme=0"] * (scheme == "dark")
-    done = subprocess.run(
-        [*command, frame.as_uri()], capture_output=True, text=True, timeout=120
+def test_off_a_terminal_there_are_plain_lines_with_the_budget_and_the_verdict_last():
+    lines = shown(width=40)
+    assert lines[0].startswith(
+        "mine (not tuned): speed-up in steps ≥ 2.00 [2.00, 2.00]"
     )
-    title = re.search("<title>(.*?)<", done.stdout)[1]
-    return json.loads(html.unescape(title)), done.stderr
+    assert lines[1].startswith("adam (2 trials × 2 seeds a task): ")
+    assert lines[-len(said()["verdict"]) :] == said()["verdict"]
+    assert not any("─" in line for line in lines)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_opens_in_a_browser(tmp_path, width, scheme):
-    found, log = opened(tmp_path, width, scheme)
-    assert "CONSOLE" not in log
-    assert found["images"] == 2 * len(LENGTHS) and not found["broken"]
-    assert found["wide"] <= found["window"] == width
-    ground = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}
-    assert found["ground"] == ground[scheme]
+def test_on_a_terminal_there_is_a_table_with_the_budget():
+    text = "\n".join(shown(width=120, force_terminal=True, no_color=True))
+    assert "─" in text and "final loss ratio" in text
+    assert "2 trials × 2 seeds a task" in text
+
+
+def test_failures_and_warnings_are_shown():
+    lines = shown(width=40)
+    assert f"sgdm on bowl failed: {ERROR}" in lines
+    assert "sgdm on mlp-widthx2 diverged: seed 7" in lines
+    assert "warning: a note" in lines
+
+
+def test_a_failed_cell_is_named_where_its_numbers_would_be():
+    lines = {line.name: line for line in tables.task(said(), "bowl").lines}
+    assert lines["sgdm"].error == ERROR and not lines["sgdm"].fields
+    assert lines["adam"].error is None
+    standing = {line.name: line for line in tables.standings(said()).lines}["sgdm"]
+    assert ("failed: bowl",) in [field.notes for field in standing.fields]
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_divergence_is_counted_and_never_a_number(value):
+    found = summary(diverged(toy(), "mine", "bowl", seeds=[0, 2], value=value))
+    json.dumps(found, allow_nan=False)
+    table = tables.task(found, "bowl")
+    fields = dict(zip(table.columns, table.lines[0].fields, strict=True))
+    assert fields["final training loss"].text == "2 of 3 diverged"
+    assert fields["test loss"].text == "2 of 3 diverged"
+    assert fields["diverged"].text == "seed 5, seed 7"
+    assert not re.search(r"\b(nan|inf)\b", markdown(found))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_best_of_each_column_is_marked_once(task):
+    table = tables.task(said(), task)
+    for column in zip(*(x.fields for x in table.lines if x.fields), strict=True):
+        assert sum(field.best for field in column) == (column[0].text != "none")
+    assert all(field.best for field in table.lines[0].fields[:-1])
+
+
+def test_the_lowest_of_losses_and_the_highest_of_chances_are_marked():
+    table = tables.standings(said())
+    marks = {
+        column: [line.name for line, x in zip(table.lines, row, strict=True) if x.best]
+        for column, row in zip(
+            table.columns,
+            zip(*(x.fields for x in table.lines), strict=True),
+            strict=True,
+        )
+    }
+    assert marks["speed-up in steps"] == marks["final loss ratio"] == ["mine"]
+    assert marks["P(lower test loss)"] == ["mine"] and marks["peak memory"] == []
+
+
+def test_candidates_come_first():
+    settings = toy().settings
+    turned = dict(reversed(settings["optimizers"].items()))
+    found = summary(toy()._replace(settings=settings | {"optimizers": turned}))
+    for table in (tables.standings(found), tables.task(found, "bowl")):
+        assert [line.name for line in table.lines] == ["mine", "sgdm", "adam"]
+        assert [line.candidate for line in table.lines] == [True, False, False]
+
+
+@pytest.mark.parametrize("censored, words_", [(0.25, ""), (0.26, "at least ")])
+def test_a_speedup_is_a_bound_where_more_than_the_trimmed_quarter_is_censored(
+    censored, words_
+):
+    assert words.least({"censored": censored}) == words_
+
+
+def test_the_verdict_has_the_numbers_of_the_standings():
+    (one,) = words.verdicts(said())
+    assert one.headline == (
+        "mine is at least 2.00 times as fast in steps as tuned adam [2.00, 2.00]."
+    )
+    final = losses("mine", SEEDS[0])[-1] / losses("adam", SEEDS[0])[-1]
+    assert one.rest[0].startswith(f"Final training loss {final:.3f} [")
+    assert "final training loss: 3 better;" in one.rest[1]
+
+
+def test_without_a_candidate_the_verdict_is_the_summarys():
+    settings = toy().settings
+    known = {name: x | {"baseline": True} for name, x in settings["optimizers"].items()}
+    found = summary(toy()._replace(settings=settings | {"optimizers": known}))
+    assert [x.headline for x in words.verdicts(found)] == found["verdict"]
+
+
+def test_markdown_has_standings_tasks_and_protocol():
+    text = markdown(said())
+    assert "| final loss ratio | **0.586**<br>\\[0.586, 0.586\\] | 1.00<br>" in text
+    final, test = (
+        row("mine", "bowl")["metrics"][m]["value"] for m in ("final", "test")
+    )
+    assert f"| bowl | **{final:.3f}** / **{test:.3f}** | " in text
+    assert "failed / failed |" in text and "ValueError: need &lt;one&gt; loss" in text
+    assert "adam 2 trials × 2 seeds a task" in text
+
+
+def test_rows_of_markdown_are_as_wide_as_their_heads():
+    tables_ = [x for x in markdown(odd()).split("\n\n") if x.startswith("|")]
+    for table in tables_:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(widths) == 1
+    assert len(tables_) == 2
+
+
+def odd():
+    """Returns a summary with names that mean something to Markdown."""
+    return summary(renamed(toy(), {name: f"*{name}|<b>" for name in RATES}))
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+def test_an_optimizer_that_fails_everywhere_leaves_a_report(optimizer, tmp_path):
+    found = failed(toy(), optimizer)
+    report.write(found, tmp_path, console=Console(file=io.StringIO()))
+    back = json.loads((tmp_path / "results.json").read_text())
+    assert back["standings"][optimizer]["diverged"] == 1
+    assert f"{optimizer} on bowl failed" in (tmp_path / "report.md").read_text()
+
+
+def test_without_a_reference_there_are_no_comparisons_with_one(tmp_path):
+    found = toy()._replace(settings=toy().settings | {"reference": None})
+    report.write(found, tmp_path, console=Console(file=io.StringIO()))
+    table = tables.standings(summary(found))
+    assert table.columns[0] == "AlgoPerf score, tuned"
+    assert "None" not in (tmp_path / "report.md").read_text()
+
+
+def test_every_tuning_protocol_is_explained():
+    assert PROTOCOLS.keys() == tuning.PROTOCOLS.keys()
 
 
 EVALUATE = """
@@ -222,35 +292,36 @@ def test_the_command_line_writes_a_report(tmp_path):
     assert done.returncode == 0, done.stderr
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {"config.json", "results.json", "curves.png", "index.html"}
-    assert "4 steps  adam (39 trials): mean training loss" in done.stdout
+    assert "adam (4 trials × 2 seeds a task): speed-up" in done.stdout
 
 
 @pytest.mark.parametrize(
-    "flag, words",
+    "flag, words_",
     [
-        ("--config.optimizers=adam,admw", "'admw' is no baseline (sgdm, adam, adamw"),
+        ("--config.optimizers=adam,admw", "'admw'"),
+        ("--config.reference=sgd", "unknown reference 'sgd'"),
         ("--config.optimisers=adam", "optimisers"),
     ],
 )
-def test_mistakes_on_the_command_line_are_one_line(tmp_path, flag, words):
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, flag, words_):
     done = command_line(tmp_path, flag)
     assert done.returncode == 1
-    assert words in done.stderr.splitlines()[-1]
+    assert words_ in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr and not any(tmp_path.glob("*.json"))
 
 
 @pytest.mark.parametrize(
-    "edit, words",
+    "edit, words_",
     [
-        ("c.family.args.widht = 4", "config.family.args has no key 'widht'; did you m"),
-        ("c.reporting_seed = (1, 2)", "no key 'reporting_seed'; did you mean 'report"),
+        ("c.tuning.trails = 4", "config.tuning has no key 'trails'; did you mean 'tri"),
+        ("c.seed = (1, 2)", "no key 'seed'; did you mean 'seeds'"),
         ("del c.reference", "config lacks the key 'reference'; set config.reference."),
     ],
 )
-def test_a_config_of_wrong_keys_is_refused(tmp_path, edit, words):
+def test_a_config_of_wrong_keys_is_refused(tmp_path, edit, words_):
     config = tmp_path / "config.py"
     config.write_text(f"{EVALUATE}\ndef get_config():\n  {edit}\n  return c")
     done = command_line(tmp_path, config=config)
     assert done.returncode == 1
-    assert words in done.stderr and "Traceback" not in done.stderr
+    assert words_ in done.stderr and "Traceback" not in done.stderr
     assert not any(tmp_path.glob("*.json"))
