@@ -56,6 +56,9 @@ def merged(runs: dict[str, Results]) -> Results:
         reference = f"{reference}@{next(iter(runs))}"
     tunings = [one.settings["tuning"] for one in runs.values()]
     notes = [f"{label}: {x}" for label, one in runs.items() for x in one.notes]
+    machines = [one.environment for one in runs.values()]
+    if any(x != machines[0] for x in machines):
+        notes.insert(0, f"on other machines: {dict(zip(runs, machines, strict=True))}.")
     if any(x != tunings[0] for x in tunings):
         notes.insert(0, f"tuned differently: {dict(zip(runs, tunings, strict=True))}.")
     ordered = [cells[task, x] for task in first.settings["tasks"] for x in optimizers]
@@ -64,6 +67,7 @@ def merged(runs: dict[str, Results]) -> Results:
         tuple(ordered),
         {key: sum(one.seconds[key] for one in runs.values()) for key in first.seconds},
         tuple(notes),
+        first.environment,
     )
 
 

@@ -28,6 +28,7 @@ class Curves(NamedTuple):
       accuracy: [h, s, v], share of that split classified right; NaN without logits.
       test: [h, s, v], the mean loss over the `test` split, which nothing is chosen by.
       test_accuracy: [h, s, v], of that split.
+      train_accuracy: [h, s, v], of the next training batch.
     """
 
     train: Float[np.ndarray, "h s t"]
@@ -35,6 +36,7 @@ class Curves(NamedTuple):
     accuracy: Float[np.ndarray, "h s v"]
     test: Float[np.ndarray, "h s v"]
     test_accuracy: Float[np.ndarray, "h s v"]
+    train_accuracy: Float[np.ndarray, "h s v"]
 
     @property
     def finite(self) -> Bool[np.ndarray, "h s"]:
@@ -101,12 +103,13 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
     def look(model: Model, draw: Draw, keys: Any, data: Data, ahead: Any) -> Any:
         (params, state), task = model, family.task(draw)
         batch, loss_key = jax.tree.map(lambda x: x[0], ahead)
-        train, _ = base.loss(task, params, loss_key, batch, state)
+        train, aux = base.loss(task, params, loss_key, batch, state)
+        correct = aux.get("correct", jnp.full_like(train, jnp.nan))
         held_out = [
             validate(task, params, keys["valid"], data, state, split=split)
             for split in ("inner_valid", "test")
         ]
-        return train, *held_out[0], *held_out[1]
+        return train, *held_out[0], *held_out[1], correct
 
     looks = jax.vmap(look, in_axes=(0, 0, 0, None, 0))
     return Track(

@@ -11,7 +11,10 @@ Summary = Mapping[str, Any]
 def markdown(summary: Summary) -> str:
     """Returns verdict, standings, tasks and protocol, to be read as they are."""
     blocks = [
-        "\n".join(f"- {_safe(sentence)}" for sentence in summary["verdict"]),
+        "\n\n".join(
+            f"**{_safe(one['headline'])}** {_safe(' '.join(one['rest']))}".strip()
+            for one in summary["verdict"]
+        ),
         _standings(summary),
         "Below a number is the 95 % bootstrap interval over seeds, tasks being fixed; "
         "the best of each row is bold, whatever its interval.",

@@ -54,7 +54,6 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
         s=summary,
         settings=settings,
         reference=settings["reference"],
-        verdicts=words.verdicts(summary),
         standings=tables.standings(summary),
         pictures=pictures.verdict(results, summary),
         untuned=list(pictures.profiles(results, "untuned")),

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from evaluation import bench, entrants, trials, tuning
+from evaluation import bench, entrants, machine, trials, tuning
 from evaluation.bench import Bench, Place, Say
 from evaluation.cells import Plan, guarded
 from evaluation.entrants import Entrant
@@ -96,6 +96,7 @@ def evaluate(
         cells=cells,
         seconds=seconds,
         notes=tuple(dict.fromkeys(notes)),
+        environment=machine.machine(),
     )
 
 

@@ -55,8 +55,10 @@ def show(summary: dict[str, Any], console: Console) -> None:
         _say(failure, console, style="red")
     for note in summary["notes"]:
         _say(f"warning: {note}", console)
-    for sentence in summary["verdict"]:
-        _say(sentence, console, style="bold")
+    for one in summary["verdict"]:
+        _say(one["headline"], console, style="bold")
+        for sentence in one["rest"]:
+            _say(sentence, console)
 
 
 def _rich(table: tables.Table, console: Console) -> None:

@@ -81,12 +81,14 @@ class Results(NamedTuple):
       cells: of every optimizer on every task, by task.
       seconds: {"total", "compile"}: wall-clock, and compiling as part of it.
       notes: warnings, such as optima at the edge of a range.
+      environment: versions and hardware.
     """
 
     settings: dict[str, Any]
     cells: tuple[Cell, ...]
     seconds: dict[str, float]
     notes: tuple[str, ...]
+    environment: dict[str, Any]
 
     def cell(self, optimizer: str, task: str) -> Cell:
         """Returns one cell."""
@@ -124,7 +126,11 @@ def load(directory: Path) -> Results:
             f"the evaluation in {directory} is damaged: {error}."
         ) from error
     return Results(
-        said["settings"], tuple(cells), said["seconds"], tuple(said["notes"])
+        settings=said["settings"],
+        cells=tuple(cells),
+        seconds=said["seconds"],
+        notes=tuple(said["notes"]),
+        environment=said["environment"],
     )
 
 

@@ -10,7 +10,7 @@ from evaluation import algoperf, scores
 from evaluation.curves import Curves
 from evaluation.results import Cell, Results
 from evaluation.scores import Interval
-from evaluation.tuning import DECAY
+from evaluation.tuning import DECAY, METRICS
 
 
 class Metric(NamedTuple):
@@ -37,6 +37,9 @@ REPORTED = {
         "final",
         lambda x: scores.smooth(x.train, DECAY).min(-1),
     ),
+    "train_accuracy": Metric(
+        "training accuracy", "final", lambda x: x.train_accuracy[..., -1]
+    ),
     "valid": Metric("validation loss", "valid", lambda x: x.valid[..., -1]),
     "test": Metric("test loss", "valid", lambda x: x.test[..., -1]),
     "accuracy": Metric("validation accuracy", "valid", lambda x: x.accuracy[..., -1]),
@@ -52,6 +55,7 @@ class Standing(NamedTuple):
     Attributes:
       speedup: IQM over tasks and seeds of the steps that the reference needs for the
         same final loss, over the candidate's.
+      speedup_seconds: the same in seconds, of steps that do nothing else.
       censored: share of runs whose loss the reference never reached.
       loss_ratio: IQM of the final training loss over the reference's.
       test_ratio: IQM of the test loss over the reference's.
@@ -68,6 +72,7 @@ class Standing(NamedTuple):
     """
 
     speedup: Interval | None
+    speedup_seconds: Interval | None
     censored: float | None
     loss_ratio: Interval | None
     test_ratio: Interval | None
@@ -150,6 +155,11 @@ def speedups(
     return ratios, censored.astype(bool)
 
 
+def finite(cell: Cell) -> Bool[np.ndarray, " s"]:
+    """Returns which seeds did not diverge, whatever it was tuned for."""
+    return np.all([cell.best(metric).curves.finite[0] for metric in METRICS], axis=0)
+
+
 def targets(results: Results) -> dict[str, float]:
     """Returns {task: the validation loss to reach}, as AlgoPerf sets it.
 
@@ -185,9 +195,9 @@ def _standing(results: Results, name: str) -> Standing:
     reference = results.settings["reference"]
     ran = [x for x in cells if not x.error]
     seeds = len(results.settings["seeds"])
-    lost = [seeds if x.error else (~_finite(x)).sum() for x in cells]
+    lost = [seeds if x.error else (~finite(x)).sum() for x in cells]
     base = Standing(
-        *[None] * 6,
+        *[None] * 7,
         diverged=float(sum(lost) / (seeds * len(cells))),
         failed=[x.task for x in cells if x.error],
         step_ratio=None,
@@ -198,9 +208,12 @@ def _standing(results: Results, name: str) -> Standing:
     )
     if not tasks:
         return base
-    both = [
-        (x.cost, results.cell(reference, x.task).cost) for x in ran if x.task in tasks
-    ]
+    both = {
+        x.task: (x.cost, results.cell(reference, x.task).cost)
+        for x in ran
+        if x.task in tasks
+    }
+    slower = {task: a.seconds / b.seconds for task, (a, b) in both.items()}
     ratios, censored = speedups(results, name, tasks)
     pairs = {
         metric: [runs(results, x, metric, tasks) for x in (name, reference)]
@@ -209,13 +222,19 @@ def _standing(results: Results, name: str) -> Standing:
     final, test = (_ratio(*pairs[metric]) for metric in ("final", "test"))
     return base._replace(
         speedup=scores.geometric(scores.stratified(np.log(ratios))),
+        # Where it failed it has no seconds, and the least speed-up anyhow.
+        speedup_seconds=scores.geometric(
+            scores.stratified(
+                np.log(ratios / np.array([[slower.get(x, 1.0)] for x in tasks]))
+            )
+        ),
         censored=float(censored.mean()),
         loss_ratio=final,
         test_ratio=test,
         improvement=_chance(*pairs["final"]),
         test_improvement=_chance(*pairs["test"]),
-        step_ratio=_median([a.seconds / b.seconds for a, b in both]),
-        peak_ratio=_median([a.peak_bytes / b.peak_bytes for a, b in both]),
+        step_ratio=_median([*slower.values()]),
+        peak_ratio=_median([a.peak_bytes / b.peak_bytes for a, b in both.values()]),
     )
 
 
@@ -224,7 +243,7 @@ def _ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
 
 
 def _chance(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    return scores.probability_of_improvement(ours, theirs, paired=True)
+    return scores.probability_of_improvement(ours, theirs)
 
 
 def _row(cell: Cell, metric: str) -> np.ndarray | None:
@@ -237,10 +256,6 @@ def _row(cell: Cell, metric: str) -> np.ndarray | None:
         values = of(found).astype(np.float64)[0]
     diverged = np.nan if "accuracy" in metric else np.inf
     return np.where(found.finite[0], values, diverged)
-
-
-def _finite(cell: Cell) -> Bool[np.ndarray, " s"]:
-    return cell.best("final").curves.finite[0]
 
 
 def _speedups(

@@ -1,16 +1,12 @@
 """What an evaluation says: verdict, standings and tasks, as JSON values."""
 
 import math
-import os
-import platform
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any
 
-import jax
 import numpy as np
 
-from evaluation import scores, standings
+from evaluation import scores, standings, words
 from evaluation.results import Results
 from evaluation.standings import REPORTED
 from evaluation.tuning import DECAY, METRICS
@@ -24,6 +20,10 @@ EXPLAINED = {
     "valid": "mean over the inner_valid split, after the last update",
     "test": "mean over the test split, after the last update, of what was tuned for "
     "the validation loss",
+    "train_accuracy": "share of the next training batch classified right, after the "
+    "last update, of what was tuned for the final training loss",
+    "accuracy": "share of the inner_valid split classified right, as above",
+    "test_accuracy": "share of the test split classified right, as above",
 }
 
 
@@ -36,44 +36,24 @@ def summary(results: Results) -> dict[str, Any]:
       results: from `evaluate`.
     """
     ranked = standings.standings(results)
-    comparisons = list(_comparisons(results))
     aims = standings.targets(results)
     said = {
-        "verdict": verdict(results, ranked, comparisons),
         "metrics": EXPLAINED,
         "standings": {name: _standing(one) for name, one in ranked.items()},
         "tasks": {
             task: {"target": aims.get(task), "rows": list(_rows(results, task))}
             for task in results.settings["tasks"]
         },
-        "comparisons": comparisons,
+        "comparisons": list(_comparisons(results)),
         "control": list(_control(results)),
         "settings": results.settings,
         "budget": budget(results),
         "seconds": results.seconds,
         "notes": list(results.notes),
-        "environment": environment(),
+        "environment": results.environment,
     }
-    return _jsonable(said)
-
-
-def verdict(
-    results: Results,
-    ranked: dict[str, standings.Standing],
-    comparisons: list[dict[str, Any]],
-) -> list[str]:
-    """Returns sentences on each candidate: an optimizer that is no baseline."""
-    settings, sentences = results.settings, []
-    for name, of in settings["optimizers"].items():
-        if of["baseline"]:
-            continue
-        sentences += list(_relative(name, ranked[name], settings))
-        own = [c for c in comparisons if c["candidate"] == name]
-        for metric in METRICS:
-            outcomes = [c["outcome"] for c in own if c["metric"] == metric]
-            if outcomes:
-                sentences.append(_counts(name, REPORTED[metric].title, outcomes))
-    return sentences or [_best(results)]
+    said = _jsonable(said)
+    return {"verdict": [x._asdict() for x in words.verdicts(said)], **said}
 
 
 def budget(results: Results) -> dict[str, dict[str, int]]:
@@ -82,12 +62,19 @@ def budget(results: Results) -> dict[str, dict[str, int]]:
     Steps are those of all tasks together.
     """
     settings, found = results.settings, {}
+    tasks, transfer = settings["tasks"], settings["tuning"]["transfer"]
     seeds = len(settings["tuning"]["seeds"])
-    steps = sum(x["num_steps"] for x in settings["tasks"].values())
+    # Under transfer only what tasks grew from is tuned on, and at one length.
+    tuned_on = [
+        x
+        for name, x in tasks.items()
+        if not transfer or not x["growth"] or x["growth"]["base"] == name
+    ]
+    steps = sum(x["num_steps"] for x in tuned_on)
     for name, of in settings["optimizers"].items():
         lengths = [1]
-        if name == settings["reference"]:
-            lengths = settings["reference_lengths"]
+        if name == settings["reference"] and not transfer:
+            lengths = {1, *settings["reference_lengths"]}
         found[name] = {
             "trials": of["trials"],
             "tuning_seeds": seeds if of["trials"] else 0,
@@ -95,18 +82,6 @@ def budget(results: Results) -> dict[str, dict[str, int]]:
             "reporting_seeds": len(settings["seeds"]),
         }
     return found
-
-
-def environment() -> dict[str, Any]:
-    """Returns versions and hardware."""
-    packages = ("jax", "jaxlib", "numpy", "optax", "flax", "lopt")
-    return {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
-        "platform": platform.platform(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "cores": os.cpu_count(),
-    }
 
 
 def _standing(one: standings.Standing) -> dict[str, Any]:
@@ -129,7 +104,7 @@ def _rows(results: Results, task: str) -> Iterator[dict[str, Any]]:
             values = standings.runs(results, name, metric, [task])[0]
             whole = scores.interval(values)._asdict()
             row["metrics"][metric] = whole | {"values": values.tolist()}
-        finite = cell.best("final").curves.finite[0]
+        finite = standings.finite(cell)
         seeds = np.array(results.settings["seeds"])
         yield row | {
             "diverged": seeds[~finite].tolist(),
@@ -196,27 +171,27 @@ def _control(results: Results) -> Iterator[dict[str, Any]]:
             ]
             pairs = [x for x in pairs if x]
             if pairs:
-                logs = np.log([x[1] for x in pairs])
+                trials, logs = zip(*pairs, strict=True)
+                ratio = scores.geometric(scores.stratified(np.stack(logs)))
                 yield {
                     "candidate": name,
                     "baseline": baseline,
-                    "trials": float(np.median([x[0] for x in pairs])),
-                    "loss_ratio": float(np.exp(scores.iqm(logs))),
+                    "trials": float(np.median(trials)),
+                    "loss_ratio": ratio._asdict(),
                 }
 
 
 def _equal(
     results: Results, name: str, baseline: str, task: str
-) -> tuple[float, float] | None:
-    """Returns trials at equal compute, and the ratio of final losses then."""
+) -> tuple[float, np.ndarray] | None:
+    """Returns trials at equal compute, and [s] log-ratios of final losses then."""
     ours, theirs = results.cell(name, task), results.cell(baseline, task)
     if ours.error or theirs.error or not theirs.tried:
         return None
     trials = max(1.0, ours.cost.seconds / theirs.cost.seconds)
     expected = scores.expected_best(theirs.tried.values["final"].mean(-1), [trials])
-    mine = standings.runs(results, name, "final", [task]).mean()
-    logs = scores.loss_ratio(np.array([[mine]]), expected[None])
-    return trials, float(np.exp(logs[0, 0]))
+    mine = standings.runs(results, name, "final", [task])
+    return trials, scores.loss_ratio(mine, np.broadcast_to(expected, mine.shape))[0]
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> scores.Interval:
@@ -231,63 +206,6 @@ def _outcome(ours: np.ndarray, theirs: np.ndarray, difference: scores.Interval) 
     if not np.isfinite(theirs).all() or difference.high < 0:
         return "better"
     return "worse" if difference.low > 0 else "level"
-
-
-def _relative(
-    name: str, one: standings.Standing, settings: dict[str, Any]
-) -> Iterator[str]:
-    """Yields what a candidate is worth in the reference's terms."""
-    reference = settings["reference"]
-    if one.speedup is None:
-        return
-    trials = settings["optimizers"][reference]["trials"]
-    tuned = f"tuned over {trials} trials a task" if trials else "untuned"
-    runs = f"{len(settings['tasks'])} tasks x {len(settings['seeds'])} seeds"
-    yield (
-        f"{name} is {_bounds(one.speedup)} times as fast in steps as {reference}, "
-        f"{tuned}, to the same training loss ({one.censored:.0%} of runs censored); "
-        f"its final training loss is {_bounds(one.loss_ratio)} times, its test loss "
-        f"{_bounds(one.test_ratio)} times {reference}'s (IQM over {runs}). "
-        f"{one.diverged:.0%} of its runs diverged or failed."
-    )
-
-
-def _counts(name: str, title: str, outcomes: list[str]) -> str:
-    """Returns on how many tasks a candidate is better, level, or worse.
-
-    >>> _counts("mine", "final training loss", ["better", "level", "better"])
-    'In final training loss mine beats every tuned baseline on 2 of 3 tasks, is level \
-with the best on 1, worse on 0.'
-    """
-    counts = {kind: outcomes.count(kind) for kind in ("better", "level", "worse")}
-    lost = outcomes.count("diverged")
-    return (
-        f"In {title} {name} beats every tuned baseline on {counts['better']} of "
-        f"{len(outcomes)} tasks, is level with the best on {counts['level']}, worse on "
-        f"{counts['worse']}{f', diverged on {lost}' if lost else ''}."
-    )
-
-
-def _best(results: Results) -> str:
-    """Returns who has the lowest test loss on how many tasks, without a candidate."""
-    tasks = list(results.settings["tasks"])
-    names = list(results.settings["optimizers"])
-    means = [standings.runs(results, name, "test", tasks).mean(-1) for name in names]
-    winners = np.argmin(means, 0)
-    counts = {name: int((winners == i).sum()) for i, name in enumerate(names)}
-    said = ", ".join(f"{name} on {n}" for name, n in counts.items() if n)
-    return f"Lowest in test loss: {said} of {len(tasks)} tasks."
-
-
-def _bounds(one: scores.Interval) -> str:
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _jsonable(value: Any) -> Any:

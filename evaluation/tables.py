@@ -120,7 +120,10 @@ def _interval_column(title: str, key: str, sign: int) -> Column:
     def field(row: Row) -> Field:
         one, notes = row[key], ()
         if key == "speedup":
-            notes = (f"{share(row['censored'])} censored",)
+            notes = (
+                f"{share(row['censored'])} censored",
+                f"{number(row['speedup_seconds']['value'])} by seconds",
+            )
         prefix = "≥ " if key == "speedup" and least(row) else ""
         return Field(prefix + number(one["value"]), (bounds(one), *notes))
 

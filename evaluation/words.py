@@ -24,11 +24,11 @@ class Verdict(NamedTuple):
 
 
 def verdicts(summary: Summary) -> list[Verdict]:
-    """Returns what is said of each candidate; of none, the summary's own sentences."""
+    """Returns what is said of each candidate, or, of baselines alone, who is best."""
     optimizers = summary["settings"]["optimizers"]
     candidates = [name for name, of in optimizers.items() if not of["baseline"]]
     if not candidates or summary["standings"][candidates[0]]["speedup"] is None:
-        return [Verdict(sentence, []) for sentence in summary["verdict"]]
+        return [Verdict(_best(summary), [])]
     return [_verdict(name, summary) for name in candidates]
 
 
@@ -128,6 +128,21 @@ def _verdict(name: str, summary: Summary) -> Verdict:
         f"{share(one['diverged'])} of runs diverged or failed."
     )
     return Verdict(headline, [ratios, *_outcomes(name, summary)])
+
+
+def _best(summary: Summary) -> str:
+    """Returns who has the lowest mean test loss, on how many tasks."""
+    winners = []
+    for of in summary["tasks"].values():
+        means = {
+            row["optimizer"]: row["metrics"]["test"]["value"]
+            for row in of["rows"]
+            if not row["error"]
+        }
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        winners += [min(known, key=known.get)] if known else []
+    counts = ", ".join(f"{x} on {winners.count(x)}" for x in dict.fromkeys(winners))
+    return f"Lowest in test loss: {counts or 'none'} of {len(summary['tasks'])} tasks."
 
 
 def _outcomes(name: str, summary: Summary) -> Iterator[str]:

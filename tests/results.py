@@ -4,6 +4,7 @@ import numpy as np
 
 from evaluation.costs import Cost
 from evaluation.curves import Curves
+from evaluation.machine import machine
 from evaluation.results import Cell, Chosen, Results, Tried
 from evaluation.tuning import METRICS, Choice
 
@@ -26,7 +27,7 @@ def curves(rate, *, steps=STEPS, seeds=SEEDS, trials=1, labels=False):
     looks = losses(np.linspace(0, steps, LOOKS + 1))
     right = 1 - looks / 2 if labels else np.full_like(looks, np.nan)
     return Curves(
-        losses(np.arange(1, steps + 1)), looks + 0.1, right, looks + 0.2, right
+        losses(np.arange(1, steps + 1)), looks + 0.1, right, looks + 0.2, right, right
     )
 
 
@@ -82,7 +83,13 @@ def results():
         "reference_lengths": [1, 2],
         "looks": LOOKS,
     }
-    found = Results(settings, tuple(cells), {"total": 9.0, "compile": 2.0}, ("a note",))
+    found = Results(
+        settings=settings,
+        cells=tuple(cells),
+        seconds={"total": 9.0, "compile": 2.0},
+        notes=("a note",),
+        environment=machine(),
+    )
     return diverged(found, "sgdm", "mlp-widthx2", seeds=[2])
 
 

@@ -81,13 +81,13 @@ def slow_loop(seed, tx):
         loss = functools.partial(
             task.loss, key=loss_key, batch=task.batch(data, data_key, "train")
         )
-        (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        row = [value]
+        (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        row, hits = [value], aux["correct"]
         for split in ("inner_valid", "test"):
             held_out, aux = task.loss(params, valid_key, data[split])
             right = jnp.argmax(aux["logits"], -1) == data[split]["label"]
             row += [held_out, right.mean()]
-        rows.append(row)
+        rows.append([*row, hits])
         updates, state = tx.update(grads, state, params)
         params = optax.apply_updates(params, updates)
     return np.array(rows).T

@@ -138,7 +138,8 @@ def test_off_a_terminal_there_are_plain_lines_with_the_budget_and_the_verdict_la
         "mine (not tuned): speed-up in steps ≥ 2.00 [2.00, 2.00]"
     )
     assert lines[1].startswith("adam (2 trials × 2 seeds a task): ")
-    assert lines[-len(said()["verdict"]) :] == said()["verdict"]
+    (one,) = said()["verdict"]
+    assert lines[-3:] == [one["headline"], *one["rest"]]
     assert not any("─" in line for line in lines)
 
 
@@ -223,11 +224,13 @@ def test_the_verdict_has_the_numbers_of_the_standings():
     assert "final training loss: 3 better;" in one.rest[1]
 
 
-def test_without_a_candidate_the_verdict_is_the_summarys():
+def test_without_a_candidate_the_verdict_is_who_has_the_lowest_test_loss():
     settings = toy().settings
     known = {name: x | {"baseline": True} for name, x in settings["optimizers"].items()}
     found = summary(toy()._replace(settings=settings | {"optimizers": known}))
-    assert [x.headline for x in words.verdicts(found)] == found["verdict"]
+    assert [x["headline"] for x in found["verdict"]] == [
+        "Lowest in test loss: mine on 3 of 3 tasks."
+    ]
 
 
 def test_markdown_has_standings_tasks_and_protocol():

@@ -1,0 +1,28 @@
+"""Where an evaluation was made: versions and hardware."""
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "numpy", "optax", "flax", "lopt")
+
+
+def machine() -> dict[str, Any]:
+    """Returns versions and hardware, as JSON values."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "cores": os.cpu_count(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
