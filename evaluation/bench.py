@@ -58,7 +58,8 @@ def place(name: str, family: TaskFamily, *, num_steps: int, looks: int) -> Place
         draws, keys, models = track.start(seeds)
         ahead = track.batches(draws, keys, data, 0)
         trial = jax.tree.map(lambda x: x[None], models)
-        return track.look(trial, draws, keys, data, ahead), gradient(seeds, data)
+        looks = track.look(trial, draws, keys, data, ahead)
+        return looks, track.test(trial, draws, keys, data), gradient(seeds, data)
 
     def gradient(seeds: Any, data: Any) -> Any:
         draws, keys, models = track.start(seeds)

@@ -26,16 +26,17 @@ class Curves(NamedTuple):
       train: [h, s, t], L_t: the loss after update t = 1..T on the next training batch.
       valid: [h, s, v], the mean loss over the `inner_valid` split.
       accuracy: [h, s, v], share of that split classified right; NaN without logits.
-      test: [h, s, v], the mean loss over the `test` split, which nothing is chosen by.
-      test_accuracy: [h, s, v], of that split.
+      test: [h, s, 1], the mean loss over the `test` split after the last update;
+        nothing is chosen by it.
+      test_accuracy: [h, s, 1], of that split.
       train_accuracy: [h, s, v], of the next training batch.
     """
 
     train: Float[np.ndarray, "h s t"]
     valid: Float[np.ndarray, "h s v"]
     accuracy: Float[np.ndarray, "h s v"]
-    test: Float[np.ndarray, "h s v"]
-    test_accuracy: Float[np.ndarray, "h s v"]
+    test: Float[np.ndarray, "h s 1"]
+    test_accuracy: Float[np.ndarray, "h s 1"]
     train_accuracy: Float[np.ndarray, "h s v"]
 
     @property
@@ -64,7 +65,8 @@ class Track(NamedTuple):
     valid_every: int
     start: Callable[..., Any]  # (seeds) -> draws, keys and models of s runs
     batches: Callable[..., Any]  # (draws, keys, data, step) -> batches and loss keys
-    look: Callable[..., Any]  # (models, draws, keys, data, batches) -> as in `Curves`
+    look: Callable[..., Any]  # (models, draws, keys, data, batches) -> of one look
+    test: Callable[..., Any]  # (models, draws, keys, data) -> loss and accuracy
 
 
 class Runner(NamedTuple):
@@ -105,19 +107,22 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
         batch, loss_key = jax.tree.map(lambda x: x[0], ahead)
         train, aux = base.loss(task, params, loss_key, batch, state)
         correct = aux.get("correct", jnp.full_like(train, jnp.nan))
-        held_out = [
-            validate(task, params, keys["valid"], data, state, split=split)
-            for split in ("inner_valid", "test")
-        ]
-        return train, *held_out[0], *held_out[1], correct
+        valid = validate(task, params, keys["valid"], data, state, split="inner_valid")
+        return train, *valid, correct
+
+    def test(model: Model, draw: Draw, keys: Any, data: Data) -> Any:
+        (params, state), task = model, family.task(draw)
+        return validate(task, params, keys["valid"], data, state, split="test")
 
     looks = jax.vmap(look, in_axes=(0, 0, 0, None, 0))
+    tests = jax.vmap(test, in_axes=(0, 0, 0, None))
     return Track(
         family=family,
         valid_every=valid_every,
         start=jax.jit(jax.vmap(start)),
         batches=jax.jit(jax.vmap(batches, in_axes=(0, 0, None, None))),
         look=jax.jit(jax.vmap(looks, in_axes=(0, None, None, None, None))),
+        test=jax.jit(jax.vmap(tests, in_axes=(0, None, None, None))),
     )
 
 
@@ -209,10 +214,19 @@ def run(
         if step < num_steps:
             state, losses = runner.advance(state, own, num_steps, draws, batches)
             train.append(losses)
+    test = track.test(runner.shown(state), draws, keys, data)
     now, *held_out = (_join(column) for column in zip(*looks, strict=True))
     # Each stretch has the losses before its updates: together L_0 to L_{T-1}.
     train = np.concatenate([*map(np.asarray, train), now[..., -1:]], -1)
-    return Curves(train[..., 1:], *held_out)
+    valid, accuracy, train_accuracy = held_out
+    return Curves(
+        train=train[..., 1:],
+        valid=valid,
+        accuracy=accuracy,
+        test=_join(test[:1]),
+        test_accuracy=_join(test[1:]),
+        train_accuracy=train_accuracy,
+    )
 
 
 def curves(

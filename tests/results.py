@@ -27,7 +27,12 @@ def curves(rate, *, steps=STEPS, seeds=SEEDS, trials=1, labels=False):
     looks = losses(np.linspace(0, steps, LOOKS + 1))
     right = 1 - looks / 2 if labels else np.full_like(looks, np.nan)
     return Curves(
-        losses(np.arange(1, steps + 1)), looks + 0.1, right, looks + 0.2, right, right
+        train=losses(np.arange(1, steps + 1)),
+        valid=looks + 0.1,
+        accuracy=right,
+        test=looks[..., -1:] + 0.2,
+        test_accuracy=right[..., -1:],
+        train_accuracy=right,
     )
 
 

@@ -101,7 +101,8 @@ def test_curves_equal_a_slow_loop(trial, index):
     run = jax.tree.map(lambda x: x[trial, index], found())
     np.testing.assert_allclose(run.train, losses[1:], rtol=2e-5)
     for ours, theirs in zip(run[1:], held_out, strict=True):
-        np.testing.assert_allclose(ours, theirs[::EVERY], rtol=2e-5)
+        looks = theirs[::EVERY]
+        np.testing.assert_allclose(ours, looks[-len(ours) :], rtol=2e-5)
     assert found().steps.tolist() == [0, 3, 6]
 
 
