@@ -122,7 +122,7 @@ def _interval_column(title: str, key: str, sign: int) -> Column:
         if key == "speedup":
             notes = (
                 f"{share(row['censored'])} censored",
-                f"{number(row['speedup_seconds']['value'])} by seconds",
+                f"{number(row['speedup_seconds']['value'])} by\N{NO-BREAK SPACE}seconds",
             )
         prefix = "≥ " if key == "speedup" and least(row) else ""
         return Field(prefix + number(one["value"]), (bounds(one), *notes))
