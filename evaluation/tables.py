@@ -120,9 +120,10 @@ def _interval_column(title: str, key: str, sign: int) -> Column:
     def field(row: Row) -> Field:
         one, notes = row[key], ()
         if key == "speedup":
+            seconds = number(row["speedup_seconds"]["value"])
             notes = (
                 f"{share(row['censored'])} censored",
-                f"{number(row['speedup_seconds']['value'])} by\N{NO-BREAK SPACE}seconds",
+                f"{seconds} by\N{NO-BREAK SPACE}seconds",
             )
         prefix = "≥ " if key == "speedup" and least(row) else ""
         return Field(prefix + number(one["value"]), (bounds(one), *notes))
