@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 TIMEOUT = 300  # seconds that any one run may take
 
 
-def start(directory, cache):
+def start(directory, cache, optimizers):
     words = [sys.executable, "-m", "evaluation", "--config=configs/evaluate.py:quick"]
+    words.append(f"--config.optimizers={optimizers}")
     environment = {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
@@ -46,9 +47,9 @@ def kept(directory):
             return 0
 
 
-def kill(directory, cache):
+def kill(directory, cache, optimizers):
     """Kills a run soon after it has kept something new; returns whether it lived."""
-    before, process = kept(directory), start(directory, cache)
+    before, process = kept(directory), start(directory, cache, optimizers)
     ends = time.monotonic() + TIMEOUT
     while process.poll() is None and kept(directory) == before:
         assert time.monotonic() < ends
@@ -58,8 +59,8 @@ def kill(directory, cache):
     return process.wait() == -signal.SIGKILL
 
 
-def finish(directory, cache):
-    assert start(directory, cache).wait(TIMEOUT) == 0, Path(
+def finish(directory, cache, optimizers):
+    assert start(directory, cache, optimizers).wait(TIMEOUT) == 0, Path(
         f"{directory}.log"
     ).read_text()
     found = results.load(directory)
@@ -67,13 +68,18 @@ def finish(directory, cache):
     return found.settings, [x._replace(cost=None) for x in found.cells], found.notes
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_killed_evaluation_ends_with_the_same_bits(tmp_path, kills):
+FEW, MANY = "sgdm,adam", "sgdm,adam,nesterov,adamw,nadamw,lion,lamb"
+
+
+@pytest.mark.parametrize(
+    ("kills", "names"), [(2, FEW), pytest.param(10, MANY, marks=pytest.mark.slow)]
+)
+def test_a_killed_evaluation_ends_with_the_same_bits(tmp_path, kills, names):
     cache = tmp_path / "cache"
-    whole = finish(tmp_path / "whole", cache)
-    lived = [kill(tmp_path / "killed", cache) for _ in range(kills)]
+    whole = finish(tmp_path / "whole", cache, names)
+    lived = [kill(tmp_path / "killed", cache, names) for _ in range(kills)]
     assert all(lived) and kept(tmp_path / "killed") < kept(tmp_path / "whole")
-    again = finish(tmp_path / "killed", cache)
+    again = finish(tmp_path / "killed", cache, names)
     assert jax.tree.structure(again) == jax.tree.structure(whole)
     for a, b in zip(*map(jax.tree.leaves, (again, whole)), strict=True):
         np.testing.assert_array_equal(a, b)
