@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.suite = "digits-v1"
     # The first seed and their number; meta-validation has those from 10,000.
     c.seeds = (5_000, 10)
-    c.looks = 20  # at validation and test loss, of every run
+    c.looks = 20  # at the validation loss, in every run
 
     c.reference = "adam"  # others are measured against it
     # Times the steps of a task that it is tuned and run for: speed-ups up to the last

@@ -5,6 +5,7 @@ The same command goes on where it was stopped: no run is made twice.
 
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,11 +83,13 @@ def main(argv: list[str]) -> None:
     try:
         resolved = settings.resolve(_CONFIG.value)
         settings.call(judge, "config", resolved, workdir=workdir)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, sqlite3.Error) as error:
         sys.exit(f"error: {error}")
 
 
 def _seeds(first_and_number: tuple[int, int]) -> tuple[int, ...]:
+    if len(first_and_number) != 2:
+        raise ValueError(f"seeds are the first and how many, got {first_and_number}.")
     first, number = first_and_number
     return tuple(range(first, first + number))
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from evaluation import curves, trials
+from evaluation import curves, machine, trials
 from evaluation.costs import Cost, cost
 from evaluation.curves import Curves
 from evaluation.entrants import Contender
@@ -151,7 +151,9 @@ class Bench:
     def cost(self, stand: Stand, hyperparameters: Mapping[str, Any]) -> Cost:
         """Returns what a step costs, as measured when it was first asked for."""
         place = stand.place
+        # Seconds are of this machine alone.
         what = self._what(stand, place.num_steps, hyperparameters, None)
+        what = what | {"machine": machine.machine()}
         found = self.store.get([what])
         if not found:
             own = dict(hyperparameters)

@@ -79,7 +79,8 @@ def _cell(
         optimizer=name,
         task=place.name,
         chosen={key: Chosen(choices.get(key), x) for key, x in found.items()},
-        tried=tried,
+        # Trials of another task say nothing of times and losses on this one.
+        tried=tried if there is here else None,
         aims=aims,
         longer=longer,
         cost=maker.cost(here, here.contender.defaults),

@@ -17,7 +17,7 @@ from rich.console import Console
 from evaluation import report, results, scores, standings, summary
 from evaluation.results import Results
 
-SAME = ("suite", "tasks", "seeds", "looks", "reference_lengths")
+SAME = ("suite", "tasks", "seeds", "looks", "reference", "reference_lengths")
 
 
 def merged(runs: dict[str, Results]) -> Results:
@@ -50,7 +50,8 @@ def merged(runs: dict[str, Results]) -> Results:
             new = name if name in shared else f"{name}@{label}"
             optimizers[new] = of
             for task in first.settings["tasks"]:
-                cells[task, new] = one.cell(name, task)._replace(optimizer=new)
+                mine = one.cell(name, task)._replace(optimizer=new)
+                cells.setdefault((task, new), mine)
     reference = first.settings["reference"]
     if reference is not None and reference not in shared:
         reference = f"{reference}@{next(iter(runs))}"
@@ -78,7 +79,7 @@ def differences(results: Results, pairs: Sequence[tuple[str, str]]) -> Iterator[
         for metric in ("mean", "final", "valid", "test"):
             a, b = (standings.runs(results, x, metric, tasks) for x in (one, other))
             ratio = scores.geometric(scores.stratified(scores.loss_ratio(b, a)))
-            chance = scores.probability_of_improvement(b, a, paired=True)
+            chance = scores.probability_of_improvement(b, a)
             yield (
                 f"{other} against {one}, {standings.REPORTED[metric].title}: "
                 f"{_bounds(ratio)} times, lower with probability {_bounds(chance)}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -61,7 +62,8 @@ def cost(
     def alone(state: Any, grads: Any) -> Any:
         def one(_: Any, state: Any) -> Any:
             params, opt_state = state
-            extra = {"value": 1.0, "grad": grads, "value_fn": lambda *_, **__: 1.0}
+            value = jnp.float32(1.0)
+            extra = {"value": value, "grad": grads, "value_fn": lambda *_, **__: value}
             updates, opt_state = tx.update(grads, opt_state, params, **extra)
             return optax.apply_updates(params, updates), opt_state
 

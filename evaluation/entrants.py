@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import lopt
@@ -168,7 +169,7 @@ def _takes_length(entrant: Any) -> bool:
 
 def _used(tx: Any, grads: Any) -> tuple[Any, Any]:
     """Returns the first update, and the state after it."""
-    value = 1.0
+    value = jnp.float32(1.0)  # as losses are, for what asks for their type
     extra = {"value": value, "grad": grads, "value_fn": lambda params, **_: value}
     tx = optax.with_extra_args_support(tx)
     return tx.update(grads, tx.init(grads), grads, **extra)

@@ -35,7 +35,8 @@ def protocol(summary: Summary) -> Iterator[str]:
     spent = [f"{name} {words.budget(name, summary)}" for name in settings["optimizers"]]
     tuning = settings["tuning"]
     yield (
-        f"Tuned by {tuning['protocol']} for each task and metric, on seeds "
+        f"Tuned by {tuning['protocol']} for each "
+        f"{'base task' if tuning['transfer'] else 'task'} and metric, on seeds "
         f"{', '.join(map(str, tuning['seeds']))}: {', '.join(spent)}."
     )
     targets = [x["target"] for x in summary["tasks"].values()]

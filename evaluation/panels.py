@@ -41,7 +41,7 @@ def curves(results: Results, task: str, split: str) -> Draw:
             steps, losses = _line(cell, metric, split)
             drawn[name] = losses
             # Markers of different lines stand apart.
-            every = (0.14 * (i % 7) / 7, 0.14)
+            every = (0.14 * (i % 7) / 7, 0.14) if np.isfinite(losses).any() else None
             axes.plot(steps, losses.mean(0), label=name, markevery=every, **style)
             _band(axes, steps, losses, style)
             _end(axes, steps, losses.mean(0), style)

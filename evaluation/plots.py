@@ -125,6 +125,7 @@ def _look(theme: Theme) -> dict[str, Any]:
         "axes.spines.top": False,
         "axes.titlesize": "medium",
         "font.family": FONT,
+        "text.parse_math": False,  # names may hold dollars
         "font.size": 9.5,
         "grid.color": theme.grid,
         "legend.frameon": False,

@@ -14,7 +14,7 @@ from evaluation.cells import Plan, guarded
 from evaluation.entrants import Entrant
 from evaluation.results import Cell, Results
 from evaluation.tuning import Tuning
-from lopt.baselines import Baseline
+from lopt.baselines import BASELINES, Baseline
 from tasks import suites
 from tasks.base import TaskFamily, known
 
@@ -46,11 +46,12 @@ def evaluate(
     Args:
       optimizers: by name; each any Optax transformation, a function
         `num_steps=... -> transformation`, a `Baseline`, tuned over its space, or a
-        name for `entrants.find`. One by itself is "yours", and the reference joins it.
+        name for `entrants.find`. One by itself is "yours".
       suite: a name in `SUITES`, or {task: entry, or a family and its number of steps}.
       seeds: to report; each draws the task, its start and its batches.
       tuning: how baselines are tuned.
-      reference: the optimizer that others are measured against; None for no one.
+      reference: the optimizer that others are measured against, which joins them if it
+        is a baseline; None for no one.
       reference_lengths: numbers of times the steps of a task that the reference is
         also tuned and run for, so that a speed-up up to the greatest can be seen.
       looks: times that held-out losses are taken, beside that at the start; a
@@ -62,9 +63,10 @@ def evaluate(
       ValueError: for settings that do not fit; before anything is compiled.
     """
     named = entrants.by_name(optimizers)
-    if not isinstance(optimizers, Mapping) and reference:
-        named |= entrants.by_name({reference: reference})
-    plan = Plan(tuning, tuple(seeds), reference, tuple(reference_lengths))
+    if reference in BASELINES and reference not in named:
+        named |= {reference: BASELINES[reference]}
+    tuning = tuning._replace(seeds=tuple(map(int, tuning.seeds)))
+    plan = Plan(tuning, tuple(map(int, seeds)), reference, tuple(reference_lengths))
     tasks = _tasks(suite, tuning.transfer)
     _check(named, {name: one[1] for name, one in tasks.items()}, plan, looks)
     growth = suites.growth(suite) if isinstance(suite, str) else {}
@@ -128,7 +130,9 @@ def _check(
         )
     if looks < 4 or looks % 4:
         raise ValueError(f"looks must be a multiple of 4, got {looks=}.")
-    if not plan.factors or min(plan.factors) < 1:
+    for entrant in named.values():
+        _trials(entrant, plan)  # raises where the budget is too small
+    if not plan.factors or any(x != int(x) or x < 1 for x in plan.factors):
         raise ValueError(
             f"reference_lengths must be whole numbers from 1, got {plan.factors}."
         )
@@ -184,6 +188,7 @@ def _said(place: Place, growth: Any) -> dict[str, Any]:
         "family": place.track.family.name,
         "num_steps": place.num_steps,
         "params": place.params,
+        "program": place.program,
         "growth": growth and growth._asdict(),
     }
 

@@ -76,8 +76,8 @@ class Results(NamedTuple):
 
     Attributes:
       settings: JSON values: `suite`, `tasks` ({name: {"family", "num_steps", "params",
-        "growth"}}), `optimizers` ({name: {"baseline", "trials"}}), `seeds`, `tuning`,
-        `reference`, `reference_lengths`, `looks`.
+        "program", "growth"}}), `optimizers` ({name: {"baseline", "trials"}}), `seeds`,
+        `tuning`, `reference`, `reference_lengths`, `looks`.
       cells: of every optimizer on every task, by task.
       seconds: {"total", "compile"}: wall-clock, and compiling as part of it.
       notes: warnings, such as optima at the edge of a range.

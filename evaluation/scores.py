@@ -56,10 +56,11 @@ def speedup(
 ) -> Speedup:
     """Returns how many times fewer steps the candidate needs for its last loss.
 
-    Both are timed to the first step at or below it: noise touches a level early, and
-    a reference would not be as fast as itself were it timed so alone. The first
-    reference to get there counts. If none does, the longest says where the ratio is
-    censored. A candidate that diverged has the least ratio there is.
+    The candidate is taken to need all of its steps, the reference those until it first
+    is as low: noise makes the reference look a little faster than it is, never the
+    candidate, and what falls early and rises again is judged by where it ends. The
+    first reference to get there counts. If none does, the longest says where the ratio
+    is censored. A candidate that diverged has the least ratio there is.
 
     >>> speedup(np.array([3.0, 1.0]), [np.array([4.0, 3.0, 2.0, 1.0])])
     Speedup(ratio=2.0, censored=False)
@@ -68,10 +69,9 @@ def speedup(
       candidate: smoothed losses of one seed, one a step.
       references: the same of the reference as tuned for several lengths.
     """
-    target = candidate[-1]
+    steps, target = len(candidate), candidate[-1]
     if not np.isfinite(target):
-        return Speedup(1 / len(candidate), False)
-    steps = 1 + int(np.argmax(candidate <= target))
+        return Speedup(1 / steps, False)
     there = [np.flatnonzero(np.isfinite(x) & (x <= target)) for x in references]
     arrivals = [1 + int(indices[0]) for indices in there if len(indices)]
     if arrivals:

@@ -156,9 +156,9 @@ def _comparisons(results: Results) -> Iterator[dict[str, Any]]:
 def _control(results: Results) -> Iterator[dict[str, Any]]:
     """Yields, for what runs untuned, each tuned baseline at equal compute.
 
-    In the seconds of one run of the candidate a baseline has so many trials; with the
-    best that is expected of them, on the tuning seeds, its loss is compared. That it
-    is chosen and judged on the same seeds flatters the baseline.
+    In the seconds of one run of the candidate a baseline has so many trials; its loss
+    is the best that is expected of them, on the tuning seeds, or that of its defaults
+    if lower. That it is chosen and judged on the same seeds flatters the baseline.
     """
     optimizers = results.settings["optimizers"]
     for name, of in optimizers.items():
@@ -191,7 +191,10 @@ def _equal(
     trials = max(1.0, ours.cost.seconds / theirs.cost.seconds)
     expected = scores.expected_best(theirs.tried.values["final"].mean(-1), [trials])
     mine = standings.runs(results, name, "final", [task])
-    return trials, scores.loss_ratio(mine, np.broadcast_to(expected, mine.shape))[0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        default = METRICS["final"](theirs.chosen["default"].curves)
+    best = np.fmin(default, expected)
+    return trials, scores.loss_ratio(mine, best)[0]
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> scores.Interval:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sqlite3
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,9 @@ class Store:
         Raises:
           ValueError: if the file is there and holds no runs.
         """
-        self.path = path
-        # Two evaluations may share the file: each waits for the other's writing.
-        self.database = sqlite3.connect(path or ":memory:", timeout=60)
         try:
+            # Two evaluations may share the file: each waits for the other's writing.
+            self.database = sqlite3.connect(path or ":memory:", timeout=60)
             with self.database:
                 self.database.execute(
                     "CREATE TABLE IF NOT EXISTS runs"
@@ -49,7 +49,9 @@ class Store:
         for key in map(key_of, whats):
             row = self.database.execute("SELECT arrays FROM runs WHERE key=?", [key])
             if blob := row.fetchone():
-                found[key] = dict(np.load(io.BytesIO(blob[0])))
+                # What cannot be read is made anew.
+                with contextlib.suppress(ValueError, EOFError, zipfile.BadZipFile):
+                    found[key] = dict(np.load(io.BytesIO(blob[0])))
         return found
 
     def put(self, runs: Iterable[tuple[Mapping[str, Any], Arrays]]) -> None:
@@ -60,7 +62,9 @@ class Store:
             np.savez(buffer, **arrays)
             rows.append((key_of(what), json.dumps(what), buffer.getvalue()))
         with self.database:
-            self.database.executemany("INSERT OR IGNORE INTO runs VALUES (?,?,?)", rows)
+            self.database.executemany(
+                "INSERT OR REPLACE INTO runs VALUES (?,?,?)", rows
+            )
 
     def close(self) -> None:
         """Closes the file."""

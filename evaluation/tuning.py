@@ -112,6 +112,8 @@ def check(tuning: Tuning, seeds: Sequence[int]) -> None:
     known("tuning protocol", tuning.protocol, PROTOCOLS)
     if tuning.trials < 1 or not tuning.seeds or not seeds:
         raise ValueError(f"need trials and seeds, got {tuning} and {seeds=}.")
+    if len(seeds) < 2:
+        raise ValueError(f"one seed has no interval; report more than {seeds}.")
     both = sorted({*tuning.seeds} & {*seeds})
     if both:
         raise ValueError(

@@ -52,7 +52,8 @@ def budget(name: str, summary: Summary) -> str:
     spent = summary["budget"][name]
     if not spent["trials"]:
         return "not tuned"
-    return f"{spent['trials']} trials × {spent['tuning_seeds']} seeds a task"
+    where = "base task" if summary["settings"]["tuning"]["transfer"] else "task"
+    return f"{spent['trials']} trials × {spent['tuning_seeds']} seeds a {where}"
 
 
 def settings(values: Mapping[str, Any]) -> str:

@@ -133,6 +133,22 @@ def test_costs_and_state_are_told():
     assert cell.cost.peak_bytes > 3 * 12 * 4
 
 
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.lbfgs(),
+        optax.MultiSteps(optax.adam(0.1), 2).gradient_transformation(),
+        optax.apply_if_finite(optax.sgd(0.1), 3),
+        optax.inject_hyperparams(optax.sgd)(learning_rate=0.1),
+        optax.contrib.schedule_free_sgd(0.1),
+        optax.contrib.momo(0.1),
+    ],
+)
+def test_any_optax_transformation_can_be_judged(tx):
+    cell = judged(tx).cells[0]
+    assert cell.error is None and cell.best("final").curves.finite.all()
+
+
 # What fails costs its cell alone.
 
 
@@ -291,11 +307,13 @@ def never(*, num_steps):
     [
         ({"seeds": (1, 2)}, "both for tuning and for reporting"),
         ({"seeds": ()}, "need trials and seeds"),
+        ({"seeds": (1_000,)}, "one seed has no interval"),
         ({"looks": 3}, "multiple of 4"),
         ({"suite": {"toy": (family(), 10)}}, "10 steps of toy are no multiple"),
         ({"suite": "in-dist-v2"}, "Did you mean 'in-dist-v1'"),
-        ({"reference": "adam"}, "unknown reference 'adam'"),
+        ({"reference": "adamw2"}, "unknown reference 'adamw2'"),
         ({"reference_lengths": (0,)}, "whole numbers from 1"),
+        ({"reference_lengths": (1.5,)}, "whole numbers from 1"),
         ({"tuning": TUNING._replace(protocol="gird")}, "Did you mean 'grid'"),
         ({"optimizers": {"mine": lambda: 3}}, "'mine' must be an Optax transformation"),
     ],

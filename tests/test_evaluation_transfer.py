@@ -70,6 +70,12 @@ def test_tasks_at_factor_one_take_part_only_in_transfer(found):
     assert len(found[False].settings["tasks"]) == 2
 
 
+def test_trials_of_another_task_are_not_those_of_a_grown_one(found):
+    cells = {x.task: x for x in found[True].cells if x.optimizer == "sgdm"}
+    assert cells["teacher_student-widthx1"].tried.valid.shape[:2] == (3, 2)
+    assert cells["teacher_student-widthx2"].tried is None
+
+
 def test_growth_is_told_to_reports(found):
     growth = found[True].settings["tasks"]["teacher_student-widthx2"]["growth"]
     assert growth == {

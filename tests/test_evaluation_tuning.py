@@ -91,7 +91,7 @@ def test_every_baseline_can_be_tuned_by_every_protocol(protocol, name):
     assert all(x.keys() == BASELINES[name].defaults.keys() for x in trials)
 
 
-@pytest.mark.parametrize("seeds", [([1, 2], [2, 3]), ([1, 1], [3]), ([1], [3, 3])])
+@pytest.mark.parametrize("seeds", [([1, 2], [2, 3]), ([1, 1], [3, 4]), ([1], [3, 3])])
 def test_seeds_that_overlap_or_repeat_are_refused(seeds):
     tuning.check(Tuning("search", 1, (1, 2)), [3, 4])
     with pytest.raises(ValueError, match="seeds"):

@@ -95,7 +95,10 @@ def test_the_protocol_is_stated(words):
     [
         ({"protocol": "none"}, "Nothing is tuned: all run at their defaults. </dd>"),
         ({"transfer": True}, "For each task at factor 1 of its line and each of"),
-        ({"transfer": True}, "adam, run for the steps of each task alone."),
+        (
+            {"transfer": True},
+            "run for 1, 2 times the steps of each task, with one choice",
+        ),
         ({}, "adam, run for 1, 2 times the steps of each task, and tuned anew at"),
     ],
 )
@@ -276,3 +279,16 @@ def test_the_page_opens_in_a_browser(tmp_path, width, scheme):
     assert found["verdict"] < found["table"] < 400  # on the first screen
     ground = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}
     assert found["ground"] == ground[scheme]
+
+
+def test_what_is_nan_from_the_first_update_and_odd_names_are_shown():
+    def spoilt(found):
+        return type(found)(*(np.full_like(x, np.nan) for x in found))
+
+    found = toy()
+    for task in TASKS:
+        found = changed(found, "mine", task, spoilt)
+    named = renamed(found, {"mine": "a$_$b", "sgdm": "<sgdm>", "adam": "adam"})
+    written = page.page(named, summary(named))
+    assert "a$_$b" in written and "&lt;sgdm&gt;" in written
+    assert "diverged" in written

@@ -358,7 +358,15 @@ def test_budgets_below_one_trial_are_refused():
         scores.expected_best(np.ones(3), [1.0, 0.5])
 
 
-def test_a_noisy_optimizer_is_as_fast_as_itself():
-    # The third loss is below the last: time to the last is 2 steps of either.
+@pytest.mark.parametrize("end", [0.6, 1.5, 2.9])
+def test_what_rises_again_is_as_fast_as_its_end_is_low(end):
+    reference = np.linspace(3.0, 0.0, 301)
+    rising = np.concatenate([np.linspace(3.0, 0.5, 50), np.linspace(0.5, end, 150)])
+    # The reference is at `end` after (3 - end) of its 3, not counting the start.
+    steps = np.flatnonzero(reference <= end)[0] + 1
+    assert scores.speedup(rising, [reference]) == scores.Speedup(steps / 200, False)
+
+
+def test_noise_never_makes_an_optimizer_faster_than_itself():
     noisy = np.array([3.0, 1.0, 0.5, 1.0])
-    assert scores.speedup(noisy, [noisy]) == scores.Speedup(1.0, False)
+    assert scores.speedup(noisy, [noisy]) == scores.Speedup(0.5, False)
