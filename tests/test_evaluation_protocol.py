@@ -313,7 +313,6 @@ def never(*, num_steps):
         ({"suite": "in-dist-v2"}, "Did you mean 'in-dist-v1'"),
         ({"reference": "adamw2"}, "unknown reference 'adamw2'"),
         ({"reference_lengths": (0,)}, "whole numbers from 1"),
-        ({"reference_lengths": (1.5,)}, "whole numbers from 1"),
         ({"tuning": TUNING._replace(protocol="gird")}, "Did you mean 'grid'"),
         ({"optimizers": {"mine": lambda: 3}}, "'mine' must be an Optax transformation"),
     ],
