@@ -121,9 +121,12 @@ def _interval_column(title: str, key: str, sign: int) -> Column:
         one, notes = row[key], ()
         if key == "speedup":
             seconds = number(row["speedup_seconds"]["value"])
-            notes = (
-                f"{share(row['censored'])} censored",
-                f"{seconds} by\N{NO-BREAK SPACE}seconds",
+            notes = tuple(
+                note.replace(" ", "\N{NO-BREAK SPACE}")
+                for note in (
+                    f"{share(row['censored'])} censored",
+                    f"{seconds} by seconds",
+                )
             )
         prefix = "≥ " if key == "speedup" and least(row) else ""
         return Field(prefix + number(one["value"]), (bounds(one), *notes))

@@ -126,7 +126,9 @@ def _verdict(name: str, summary: Summary) -> Verdict:
     )
     ratios = (
         f"Final training loss {final} times, test loss {test} times {reference}'s; "
-        f"{share(one['diverged'])} of runs diverged or failed."
+        f"{share(one['diverged'])} of runs diverged or failed. In seconds it is "
+        f"{number(one['speedup_seconds']['value'])} {bounds(one['speedup_seconds'])} "
+        f"times as fast."
     )
     return Verdict(headline, [ratios, *_outcomes(name, summary)])
 
