@@ -5,7 +5,7 @@
       --config.optimizers=mine=runs/demo/artifact,sgdm,adam --config.suite=in-dist-v1
 
 Hardware: 2 CPU cores, one to two minutes for `digits-v1`, most of it compiling, and
-seven for `in-dist-v1` with 5 seeds and 20 trials. Expected of Adam on mlp-digits-200:
+nine for `in-dist-v1` with 5 seeds and 20 trials. Expected of Adam on mlp-digits-200:
 mean training loss .144, final .0099, validation .085, test .038. `python -m tasks`
 lists suites. The directory keeps every run: a command that was stopped goes on, and an
 optimizer may be added. Variants: `transfer` tunes at the smallest width, depth or
