@@ -81,6 +81,7 @@ def test_combination_is_unbiased():
     agree(found, smoothed(THETA, scales=scales, batches=0.1, of=jnp.mean, every=7))
 
 
+@pytest.mark.slow
 def test_combination_varies_no_more_than_the_better_of_the_two():
     settings = dict(batches=4.0, count=1000, num_workers=8, num_windows=2, skip=8)
     first, second, both = (

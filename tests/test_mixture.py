@@ -170,6 +170,7 @@ def test_a_weight_of_no_task_is_refused():
         meta_train.run.build(config(mpl=3.0))
 
 
+@pytest.mark.slow
 def test_a_mixture_cut_short_resumes_exactly(tmp_path):
     run = meta_train.run.build(configs.mixture.get_config("quick"))
     whole = loop(run, tmp_path / "whole")

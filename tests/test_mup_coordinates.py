@@ -15,7 +15,7 @@ from lopt import baselines, mup, rules
 from tasks import mlp
 
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
-FEWER = WIDTHS[::2]  # they reach as far, in half the time
+FEWER = WIDTHS[:5:2]  # half as far, in a fraction of the time
 STEPS = 10
 SEEDS = 5
 NETWORK = dict(

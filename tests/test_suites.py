@@ -157,7 +157,7 @@ def test_an_unknown_suite_lists_the_known(capsys):
 
 def unless_quick(suite, task):
     """Returns a case, slow unless it takes seconds."""
-    quick = suite == "in-dist-v1" or task == "rosenbrock"
+    quick = suite == "smoke-v1" or task in ("mlp-digits", "rosenbrock")
     return pytest.param(suite, task, marks=[] if quick else pytest.mark.slow)
 
 
