@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.tuning = ConfigDict()
     c.tuning.protocol = "search"  # or "grid", over schedules and rates, or "none"
     # Of each baseline, on each task and length. With 20, Adam's losses on digits are
-    # 1.4 to 2 times those with 40; 80 gain nothing more.
+    # 1.4 to 2 times those with 40; 80 gain little more.
     c.tuning.trials = 40
     c.tuning.seeds = (30_000, 5)
     c.tuning.transfer = False

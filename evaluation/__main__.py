@@ -46,7 +46,7 @@ def judge(
       suite: name in `SUITES`.
       seeds: the first to report, and how many.
       tuning: as `Tuning`, of whose seeds the first, and how many.
-      reference: one of the optimizers, against which others are measured.
+      reference: what others are measured against; a baseline joins them.
       reference_lengths: as in `evaluate`.
       looks: as in `evaluate`.
     """

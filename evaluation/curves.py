@@ -116,22 +116,13 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
     looks = jax.vmap(look, in_axes=(0, 0, 0, None, 0))
     tests = jax.vmap(test, in_axes=(0, 0, 0, None))
 
-    def by_trial(function: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns a function of the models of all trials, one trial after another.
-
-        Whole splits for all trials at once could exceed memory.
-        """
-        return jax.jit(
-            lambda models, *rest: jax.lax.map(lambda x: function(x, *rest), models)
-        )
-
     return Track(
         family=family,
         valid_every=valid_every,
         start=jax.jit(jax.vmap(start)),
         batches=jax.jit(jax.vmap(batches, in_axes=(0, 0, None, None))),
-        look=by_trial(looks),
-        test=by_trial(tests),
+        look=_by_trial(looks),
+        test=_by_trial(tests),
     )
 
 
@@ -262,6 +253,16 @@ def check_length(num_steps: int, every: int) -> None:
             f"num_steps must be a multiple of valid_every, got {num_steps=} and "
             f"valid_every={every}; try num_steps={near}."
         )
+
+
+def _by_trial(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function of the models of all trials, one trial after another.
+
+    Whole splits for all trials at once could exceed memory.
+    """
+    return jax.jit(
+        lambda models, *rest: jax.lax.map(lambda x: function(x, *rest), models)
+    )
 
 
 def _join(column: Sequence[jax.Array]) -> np.ndarray:

@@ -8,7 +8,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from evaluation import algoperf, scores, standings
+from evaluation import algoperf, race, scores, standings
 from evaluation.plots import Draw, Styles
 from evaluation.results import Cell, Results
 from evaluation.tuning import DECAY
@@ -52,7 +52,7 @@ def curves(results: Results, task: str, split: str) -> Draw:
     return draw
 
 
-def profile(pool: standings.Pool, unit: str) -> Draw:
+def profile(pool: race.Pool, unit: str) -> Draw:
     """Returns a panel of a performance profile, in steps or seconds."""
     times = pool.times[unit]
     taus = np.unique([*algoperf.ratios(times)[np.isfinite(times)], 1.0, algoperf.LIMIT])

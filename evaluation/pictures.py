@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation import algoperf, panels, plots, standings
+from evaluation import algoperf, panels, plots, race, standings
 from evaluation.plots import Draw
 from evaluation.results import Results
-from evaluation.standings import REPORTED, Pool
+from evaluation.standings import REPORTED
 from evaluation.words import bounds, least, number, share
 
 SMALL = (3.3, 2.9)  # inches; four beside each other on a screen
@@ -53,7 +53,7 @@ def verdict(results: Results, summary: Summary) -> list[Picture]:
 
 def profiles(results: Results, rule: str) -> Iterator[Picture]:
     """Yields performance profiles under a rule of AlgoPerf, if tasks have targets."""
-    pool = standings.pool(results, standings.targets(results), rule)
+    pool = race.pool(results, race.targets(results), rule)
     for unit in pool.times if pool.tasks else ():
         caption = f"Performance profile in {unit}, {rule}"
         alt = f"{caption}. {_shares(pool, unit)}"
@@ -88,7 +88,7 @@ def curves(results: Results, summary: Summary, task: str) -> list[Picture]:
 
 def readme(results: Results, summary: Summary) -> bytes:
     """Returns the pictures of the verdict in one PNG, for a README."""
-    pool = standings.pool(results, standings.targets(results), "tuned")
+    pool = race.pool(results, race.targets(results), "tuned")
     rows = []
     if results.settings["reference"] and standings.compared(results):
         rows.append([panels.speedups(summary), panels.ratios(summary)])
@@ -142,7 +142,7 @@ def _losses(summary: Summary, task: str, metric: str) -> str:
     return f"{REPORTED[metric].title.capitalize()}: {', '.join(texts)}."
 
 
-def _shares(pool: Pool, unit: str) -> str:
+def _shares(pool: race.Pool, unit: str) -> str:
     """Returns a profile at three ratios."""
     taus = np.array([1.0, 2.0, algoperf.LIMIT])
     rows = algoperf.profile(pool.times[unit], taus)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from evaluation import algoperf, scores
+from evaluation import algoperf, race, scores
 from evaluation.curves import Curves
 from evaluation.results import Cell, Results
 from evaluation.scores import Interval
@@ -87,24 +87,10 @@ class Standing(NamedTuple):
     algoperf: dict[str, dict[str, float | None]]
 
 
-class Pool(NamedTuple):
-    """Times to the targets of optimizers under one rule of AlgoPerf.
-
-    Attributes:
-      optimizers: o names.
-      tasks: w names.
-      times: {"steps", "seconds"}: [o, w], infinite for a miss.
-    """
-
-    optimizers: list[str]
-    tasks: list[str]
-    times: dict[str, np.ndarray]
-
-
 def standings(results: Results) -> dict[str, Standing]:
     """Returns {optimizer: its standing}."""
-    aims = targets(results)
-    pools = {rule: pool(results, aims, rule) for rule in ("tuned", "untuned")}
+    aims = race.targets(results)
+    pools = {rule: race.pool(results, aims, rule) for rule in ("tuned", "untuned")}
     points = {
         rule: {
             unit: dict(zip(one.optimizers, algoperf.score(times), strict=True))
@@ -158,36 +144,6 @@ def speedups(
 def finite(cell: Cell) -> Bool[np.ndarray, " s"]:
     """Returns which seeds did not diverge, whatever it was tuned for."""
     return np.all([cell.best(metric).curves.finite[0] for metric in METRICS], axis=0)
-
-
-def targets(results: Results) -> dict[str, float]:
-    """Returns {task: the validation loss to reach}, as AlgoPerf sets it.
-
-    The best baseline's median over seeds of the best validation loss within 3/4 of
-    the steps; tasks on which no baseline has one are left out.
-    """
-    found = {}
-    for task in results.settings["tasks"]:
-        aims = [x.aims for x in results.cells if x.task == task and x.aims is not None]
-        if aims and np.isfinite(np.median(np.stack(aims), -1)).any():
-            found[task] = algoperf.target(np.stack(aims))
-    return found
-
-
-def pool(results: Results, aims: dict[str, float], rule: str) -> Pool:
-    """Returns times to targets under a rule.
-
-    Args:
-      results: of an evaluation.
-      aims: from `targets`.
-      rule: "tuned": a study is a tuning seed, its time that of the fastest trial; what
-        is not tuned has one trial. "untuned": a study is a reporting seed, run at
-        defaults.
-    """
-    names, tasks = list(results.settings["optimizers"]), list(aims)
-    pairs = [[_times(results.cell(o, w), rule, aims[w]) for w in tasks] for o in names]
-    steps = np.array(pairs).reshape(len(names), len(tasks), 2)
-    return Pool(names, tasks, {"steps": steps[..., 0], "seconds": steps[..., 1]})
 
 
 def _standing(results: Results, name: str) -> Standing:
@@ -277,21 +233,6 @@ def _speedups(
 def _smoothed(found: Curves) -> Float[np.ndarray, "s t"]:
     with np.errstate(invalid="ignore", over="ignore"):
         return scores.smooth(found.train[0], DECAY)
-
-
-def _times(cell: Cell, rule: str, aim: float) -> tuple[float, float]:
-    """Returns steps and seconds to a target, infinite for a miss."""
-    if cell.error:
-        return np.inf, np.inf
-    default = cell.chosen["default"].curves
-    valid = default.valid[0][:, None]  # [studies, trials, v]
-    if rule == "tuned" and cell.tried:
-        valid = cell.tried.valid.transpose(1, 0, 2)
-    # The start is no step: what reaches the target there has taken one.
-    steps = np.maximum(default.steps, 1)
-    times = algoperf.time_to_target(steps, valid, target=aim)
-    taken = float(algoperf.study_time(times))
-    return taken, taken * cell.cost.seconds
 
 
 def _median(values: list[float]) -> float | None:

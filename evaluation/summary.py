@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation import scores, standings, words
+from evaluation import race, scores, standings, words
 from evaluation.results import Results
 from evaluation.standings import REPORTED
 from evaluation.tuning import DECAY, METRICS
@@ -36,7 +36,7 @@ def summary(results: Results) -> dict[str, Any]:
       results: from `evaluate`.
     """
     ranked = standings.standings(results)
-    aims = standings.targets(results)
+    aims = race.targets(results)
     said = {
         "metrics": EXPLAINED,
         "standings": {name: _standing(one) for name, one in ranked.items()},

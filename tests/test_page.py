@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from evaluation import page, panels, plots, standings
+from evaluation import page, panels, plots, race
 from evaluation.summary import summary
 from tests.results import ERROR, RATES, SEEDS, STEPS, TASKS, changed, diverged, renamed
 from tests.results import results as toy
@@ -215,7 +215,7 @@ def test_runs_that_blow_up_leave_a_picture_of_the_others(value):
 
 def test_profiles_are_shares_of_tasks():
     times = {"steps": np.array([[10.0, 10.0, np.inf], [15.0, 5.0, np.inf]])}
-    pool = standings.Pool(["a", "b"], ["x", "y", "z"], times)
+    pool = race.Pool(["a", "b"], ["x", "y", "z"], times)
     known = {name: {"baseline": True} for name in "ab"}
     lines = drawn(panels.profile(pool, "steps"), known)[1]
     for name, solved in (("a", [(1.0, 1), (2.0, 2)]), ("b", [(1.0, 1), (1.5, 2)])):
