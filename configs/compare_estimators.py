@@ -83,6 +83,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "head": "exp",
         "eps": "relative",
         "time": ("relative",),
+        "signal": False,
+        "nominal": 0.0,
         "clip": 16.0,
         "step_mult": 3e-2,
         "exp_mult": 0.1,

@@ -22,6 +22,8 @@ PAPER_ORDER = Features(
     tensor=tuple(range(28, 39)),
 )
 
+ADAM = 6  # of `full`, the shortest momentum over the root of the second moment
+
 _TAUS = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
 _SHARES = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
 
@@ -50,6 +52,7 @@ def features(
     time: Float[Array, " t"],
     relative: bool,
     clip: float | None,
+    filled: Any = None,
 ) -> tuple[Features, Features]:
     """Returns the inputs of one tensor and the scale that multiplies each of them.
 
@@ -65,6 +68,7 @@ def features(
       clip: bound of the normalised inputs, time apart; or None. In a tensor of N
         entries one of them may be sqrt(N), more than a rule has seen that was trained
         on smaller tensors; there its steps can be of any size.
+      filled: of `history`, to add `signal` to the inputs of the tensor; or None.
 
     Returns:
       `Features` and, in the same structure, scales of shape [f], [r], [c], [t].
@@ -79,12 +83,49 @@ def features(
     )
     row = jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)])
     col = jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])
-    inputs = Features(full, row, col, time.astype(full.dtype))
+    tensor = time.astype(full.dtype)
+    if filled is not None:
+        own = signal(grad, history, filled).astype(full.dtype)
+        tensor = jnp.concatenate([tensor, own])
+    inputs = Features(full, row, col, tensor)
     scales = Features(*map(_scale, inputs[:3]), jnp.ones_like(inputs.tensor))
     if clip is not None:
         clipped = [_clip(x, clip / s) for x, s in zip(inputs[:3], scales, strict=False)]
         inputs = Features(*clipped, inputs.tensor)
-    return inputs, scales
+    # Else XLA computes them anew for each of their uses: twice the time to compile.
+    return jax.lax.optimization_barrier((inputs, scales))
+
+
+SIGNALS = 7
+
+
+def signal(
+    grad: Float[Array, "*p"], history: History, filled: Any
+) -> Float[Array, " s"]:
+    """Returns what tells one tensor's steps to be longer or shorter, within [-5, 5].
+
+    The inputs above are normalised over the tensor, so none shows how much of its
+    gradients is noise, or whether they grow. These do: half the logarithms of, for
+    each decay, the mean square of momentum over that of gradients (1 where gradients
+    agree, (1 - b)/(1 + b) where they are noise); of the mean square gradient at the two
+    shorter decays over that at the longest, and now over that at the shortest; and
+    whether the tensor has two axes or more. Their scale does not matter.
+
+    Args:
+      grad: [*p].
+      history: of this tensor, which contains `grad`.
+      filled: as `history.filled` returns, for moments start at zero.
+    """
+    axes = tuple(range(1, grad.ndim + 1))
+    steady = jnp.mean(jnp.square(history.momentum), axis=axes)
+    steady = steady / jnp.square(filled["momentum"])
+    square = jnp.mean(history.row, axis=axes) / filled["factored"]
+    parts = jnp.concatenate([steady, square[:2], jnp.mean(jnp.square(grad))[None]])
+    wholes = square[jnp.array([0, 1, 2, 2, 2, 0])]
+    known = wholes > 1e-20  # or a share's derivative would overflow
+    share = jnp.where(known, parts / jnp.where(known, wholes, 1), 1)
+    matrix = jnp.full(1, float(grad.ndim >= 2), share.dtype)
+    return jnp.concatenate([jnp.log(share + 1e-4) / 2, matrix])
 
 
 def _rescaled(grad: jax.Array, history: History) -> tuple[jax.Array, History]:

@@ -82,6 +82,16 @@ def update(theta: Theta, grad: Float[Array, "*p"], history: History) -> History:
     )
 
 
+def filled(theta: Theta, count: Any) -> Theta:
+    """Returns the weights that averages give to what they saw, like `init_decays`.
+
+    They are 1 - b^n after n = count + 1 gradients; the rest is the zero at the start.
+    """
+    starts = {"momentum": MOMENTUM, "rms": RMS, "factored": FACTORED}
+    decays = {name: _decays(b, theta[name], clip=True) for name, b in starts.items()}
+    return {k: jnp.maximum(1 - b ** (count + 1.0), 1e-6) for k, b in decays.items()}
+
+
 def _decays(
     start: tuple[float, ...], delta: Float[Array, " d"], *, clip: bool
 ) -> Float[Array, " d"]:

@@ -26,6 +26,8 @@ def mlp(
     head: str,
     eps: str,
     time: tuple[str, ...],
+    signal: bool,
+    nominal: float,
     clip: float | None,
     step_mult: float,
     exp_mult: float,
@@ -40,6 +42,12 @@ def mlp(
         (constants of the original).
       time: time inputs: any of "absolute" (tied to the horizon trained at),
         "relative" (needs `num_steps`) and "log"; at least one.
+      signal: whether it sees how noisy a tensor's gradients are, and whether they grow
+        (`features.signal`); not in the original.
+      nominal: weight of Adam's direction, made of the rule's own averages, that is
+        added to the network's (arXiv:2209.11208); where it is not 0 the network's last
+        layer starts at 0, so that an untrained rule is Adam of rate `step_mult`. 0 in
+        the original.
       clip: bound of the normalised inputs, without which rules trained on small
         tensors may take steps of any size in large ones; None in the original.
       step_mult: multiplies the update, 1e-3 in the original.
@@ -58,15 +66,18 @@ def mlp(
     for kind in time:
         _known("time", kind, features.TIME)
     head_outputs, head_update = heads.HEADS[head]
-    sizes = Features(16, 6, 6, sum(features.TIME_SIZES[kind] for kind in time))
+    constant = sum(features.TIME_SIZES[kind] for kind in time)
+    sizes = Features(16, 6, 6, constant + signal * features.SIGNALS)
 
     def init(key: jax.Array) -> Theta:
         net = network.init(
             key, inputs=sizes, hidden=hidden, layers=layers, outputs=head_outputs
         )
+        if nominal:
+            net[f"w{layers}"] = jnp.zeros_like(net[f"w{layers}"])
         return {"network": net, "decays": history.init_decays()}
 
-    def leaf(theta, grad, param, past, now):
+    def leaf(theta, grad, param, past, count, now):
         """Returns the update and the new history of one tensor."""
         grad, param = jnp.asarray(grad), jnp.asarray(param)  # floats of Python too
         if not param.size:
@@ -74,10 +85,21 @@ def mlp(
         dtype = jnp.promote_types(param.dtype, jnp.float32)
         grad, wide = grad.astype(dtype), param.astype(dtype)
         past = history.update(theta["decays"], grad, past)
+        filled = history.filled(theta["decays"], count)
         inputs, scales = features.features(
-            wide, grad, past, time=now, relative=eps == "relative", clip=clip
+            wide,
+            grad,
+            past,
+            time=now,
+            relative=eps == "relative",
+            clip=clip,
+            filled=filled if signal else None,
         )
         outputs = network.apply(theta["network"], inputs, scales)
+        if nominal:
+            unbiased = jnp.sqrt(filled["rms"][0]) / filled["momentum"][0]
+            adam = unbiased.astype(dtype) * inputs.full[features.ADAM]
+            outputs = outputs.at[0].add(nominal * adam)
         update = head_update(outputs, grad, step_mult=step_mult, exp_mult=exp_mult)
         return update.astype(param.dtype), past
 
@@ -112,8 +134,8 @@ def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArg
         grads, tree = jax.tree.flatten(grads)
         params, *past = map(tree.flatten_up_to, (params, *state.history))
         past = map(history.History, *past)
-        time = now(count=state.count)
-        pairs = [leaf(*x, time) for x in zip(grads, params, past, strict=True)]
+        when = state.count, now(count=state.count)
+        pairs = [leaf(*x, *when) for x in zip(grads, params, past, strict=True)]
         updates, past = ([pair[i] for pair in pairs] for i in range(2))
         count = optax.safe_increment(state.count)
         return tree.unflatten(updates), RuleState(count, _by_field(past, tree))

@@ -24,6 +24,8 @@ RULE = {
     "head": "exp",
     "eps": "relative",
     "time": ["relative"],
+    "signal": False,
+    "nominal": 0.0,
     "clip": 8.0,
     "step_mult": 1e-2,
     "exp_mult": 1e-3,
