@@ -37,7 +37,8 @@ FIELDS = (
     "hardware",
     "code_revision",
     "licence",
-    "evaluation",
+    "evaluation",  # of each suite, by name
+    "verdict",  # one line: what it is good for, and how good
 )
 
 # What the golden updates are the answer to: few numbers, three ranks.

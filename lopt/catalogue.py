@@ -10,20 +10,31 @@ import jax
 import optax
 
 from lopt import artifact, schedules
+from lopt import guard as guards
 from lopt import mup as widths
 
 
+class Verdicts(dict):
+    """{name: verdict} of released rules, shown a line each."""
+
+    def __repr__(self) -> str:
+        """Returns the lines."""
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{name:{width}}  {text}" for name, text in self.items())
+
+
 def load(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike | None = None,
     *,
     num_steps: Any = None,
     mup: widths.Info | None = None,
     learning_rate: Any = None,
-) -> optax.GradientTransformationExtraArgs:
+    guard: Any = None,
+) -> optax.GradientTransformationExtraArgs | Verdicts:
     """Returns a released rule, or one at a path, as an Optax optimizer.
 
     Its updates descend: add them to the parameters, and do not scale them by a
-    negative learning rate.
+    negative learning rate. Without arguments it returns what there is, {name: verdict}.
 
     Args:
       name_or_path: a name of `released()`; anything else is a directory.
@@ -32,20 +43,25 @@ def load(
       mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
       learning_rate: multiplies updates; a positive number, or an Optax schedule of
         step counts. By default the schedule that the rule was trained under.
+      guard: learning rate of Adam, a number or a schedule, whose steps are taken where
+        the loss spikes or an update is not finite (`guard.guarded`); None: no guard.
 
     Raises:
       ValueError: if there is no such artifact, listing the released ones; naming the
         file and the check that it failed; if `num_steps` is needed and missing, or
-        below 1; or if the learning rate is negative.
+        below 1; or if a learning rate is negative.
 
     Warns:
       UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
     """
+    if name_or_path is None:
+        return verdicts()
     theta, rule, card = artifact.read(find(name_or_path))
     if _is_number(num_steps) and num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-    if _is_number(learning_rate) and learning_rate < 0:
-        raise ValueError(f"updates descend already: got {learning_rate=}; drop the -.")
+    for rate in (learning_rate, guard):
+        if _is_number(rate) and rate < 0:
+            raise ValueError(f"updates descend already: got {rate}; drop the -.")
     if num_steps is not None:
         _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
     stages = [rule.bind(theta, num_steps=num_steps)]
@@ -56,7 +72,19 @@ def load(
     if rate is not None:
         rate = rate if callable(rate) else optax.constant_schedule(rate)
         stages.append(optax.scale_by_schedule(rate))
-    return optax.chain(*stages)
+    tx = optax.chain(*stages)
+    if guard is None:
+        return tx
+    if "decays" not in theta:
+        raise ValueError(f"{name_or_path} keeps no averages to make Adam of: no guard.")
+    scale = None if mup is None else widths.scale_updates(mup)
+    return guards.guarded(tx, theta["decays"], learning_rate=guard, scale=scale)
+
+
+def verdicts() -> Verdicts:
+    """Returns what each released rule is good for, in a line, by name."""
+    cards = {name: artifact.read(find(name)).card for name in released()}
+    return Verdicts({name: card["verdict"] for name, card in cards.items()})
 
 
 def read(name_or_path: str | os.PathLike) -> artifact.Artifact:

@@ -1,6 +1,6 @@
 """A run -> an artifact: theta with a card that says where it comes from.
 
-Once it has been judged, its card takes the results too:
+Once it has been judged, its card takes the results, and a verdict, too:
 
     python -m meta_train.export runs/demo/artifact runs/demo/evaluation learned
 """
@@ -85,6 +85,8 @@ def _finite(score: float | None) -> float | None:
 def add_evaluation(directory: Path, report: Path, name: str) -> None:
     """Writes what an evaluation found of an artifact, and of baselines, into its card.
 
+    It takes the place of an earlier one on the same suite.
+
     Args:
       directory: of the artifact.
       report: directory that `python -m evaluation` wrote.
@@ -103,7 +105,7 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
         if one == name or of["baseline"]
     ]
     summary = {
-        **{key: settings[key] for key in ("suite", "seeds", "tuning", "reference")},
+        **{key: settings[key] for key in ("seeds", "tuning", "reference")},
         "trials": {one: settings["optimizers"][one]["trials"] for one in shown},
         "standings": {one: standings[one] for one in shown},
         "tasks": {
@@ -115,7 +117,8 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
             for task, of in results["tasks"].items()
         },
     }
-    artifact.annotate(directory, evaluation=summary)
+    others = artifact.read(Path(directory)).card["evaluation"] or {}
+    artifact.annotate(directory, evaluation=others | {settings["suite"]: summary})
 
 
 def _kept(row: dict[str, Any]) -> dict[str, Any]:
@@ -134,8 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("artifact", type=Path, help="directory of the artifact")
     parser.add_argument("report", type=Path, help="directory of the evaluation")
     parser.add_argument("name", help="of the artifact in the evaluation")
+    parser.add_argument("--verdict", help="what the rule is good for, in one line")
     given = parser.parse_args(arguments)
     add_evaluation(given.artifact, given.report, given.name)
+    if given.verdict:
+        artifact.annotate(given.artifact, verdict=given.verdict)
 
 
 if __name__ == "__main__":

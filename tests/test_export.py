@@ -15,7 +15,7 @@ import lopt
 import meta_train.provenance
 import meta_train.run
 from lopt.artifact import FIELDS
-from meta_train.export import add_evaluation, export
+from meta_train.export import add_evaluation, export, main
 from meta_train.loop import Progress
 from meta_train.provenance import provenance, revision
 
@@ -53,7 +53,7 @@ def test_exported_theta_is_the_best_average(path, progress):
 def test_card_fills_every_field_but_the_evaluation(path):
     card = json.loads((path / "card.json").read_text())
     absent = {name for name in FIELDS if card[name] is None}
-    assert absent - {"code_revision"} == {"schedule", "evaluation"}
+    assert absent - {"code_revision"} == {"schedule", "evaluation", "verdict"}
     assert card["trained_horizon"] == [4, 6]
     assert card["trained_widths"] == [1.0, 1.0]
     assert card["meta_steps"] == 60
@@ -135,12 +135,23 @@ def test_an_evaluation_goes_into_the_card_and_nothing_else_changes(path, tmp_pat
     before = lopt.read(path).card
     add_evaluation(path, report(tmp_path / "report"), "mine")
     after = lopt.read(path).card
-    found = after.pop("evaluation")
+    found = after.pop("evaluation")["toy-v1"]
     assert after == {name: x for name, x in before.items() if name != "evaluation"}
     mean = {"value": 0.5, "low": 0.4, "high": 0.6}
     expected = {"mine": {"mean": mean}, "adam": {"error": "ValueError: no"}}
     assert found["tasks"]["toy"] == expected
     assert found["seeds"] == [4, 5] and found["standings"].keys() == {"mine", "adam"}
+
+
+def test_evaluations_on_other_suites_and_the_verdict_stay(path, tmp_path):
+    given = str(path), str(report(tmp_path / "report")), "mine"
+    main([*given, "--verdict", "fast on toys"])
+    file = tmp_path / "report" / "results.json"
+    file.write_text(file.read_text().replace("toy-v1", "toy-v2"))
+    main(given)
+    card = lopt.read(path).card
+    assert card["evaluation"].keys() == {"toy-v1", "toy-v2"}
+    assert card["verdict"] == "fast on toys"
 
 
 def test_an_evaluation_of_others_is_refused(path, tmp_path):

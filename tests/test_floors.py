@@ -20,11 +20,11 @@ FLOORS = {
 FILES = {
     "lopt": "types history features network heads schedules mup spaces builder "
     "[hand_designed contrib] baselines rules "
-    "artifact catalogue __init__",
+    "artifact guard catalogue __init__",
     "tasks": "base embedded stored data prepare draws layers attention "
     "objectives supervised "
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] "
-    "gradients augment suites costs __init__ __main__",
+    "gradients augment entries suites costs __init__ __main__",
     "evaluation": "settings validation scores algoperf curves tuning trials entrants "
     "machine costs bench results cells protocol race standings words summary tables "
     "plots panels pictures markdown page report compare __init__ __main__",
