@@ -82,6 +82,8 @@ def set_inner_training(c: ConfigDict):
         "head": "exp",
         "eps": "relative",  # the scale of the loss then does not matter
         "time": ("relative",),
+        "signal": False,
+        "nominal": 0.0,
         "clip": 16.0,  # else it may blow up in wide networks
         "step_mult": 3e-2,
         "exp_mult": 0.1,
@@ -137,6 +139,10 @@ def set_meta_training(c: ConfigDict, estimator: str):
     c.validation.every = 100  # 0: export the last average of theta, unseen
     c.validation.valid_weight = 0.25
     c.validation.lengths = (200, 400)  # beyond the horizon too
+    c.validation.blend = False
+    c.validation.suite = config_dict.placeholder(str)  # the families above
+    c.validation.log_offset = config_dict.placeholder(float)
+    c.validation.last = 1.0  # the whole run counts
     c.validation.first_seed = 10_000  # no seed that tunes or reports
     c.validation.num_seeds = 8
 

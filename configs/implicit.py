@@ -85,6 +85,10 @@ def set_meta_training(c: ConfigDict):
     c.validation.every = 50
     c.validation.valid_weight = 1.0
     c.validation.lengths = (800,)
+    c.validation.blend = False
+    c.validation.suite = config_dict.placeholder(str)  # the families above
+    c.validation.log_offset = config_dict.placeholder(float)
+    c.validation.last = 1.0  # the whole run counts
     c.validation.first_seed = 10_000  # no seed that tunes or reports
     c.validation.num_seeds = 8
 

@@ -30,6 +30,8 @@ def set_inner_training(c: ConfigDict):
         "head": "exp",
         "eps": "relative",
         "time": ("relative",),
+        "signal": False,
+        "nominal": 0.0,
         "clip": 16.0,
         "step_mult": 1e-2,
         "exp_mult": 0.1,
@@ -92,6 +94,10 @@ def set_meta_training(c: ConfigDict):
     c.validation.every = 500
     c.validation.valid_weight = 0.25
     c.validation.lengths = (200,)
+    c.validation.blend = False
+    c.validation.suite = config_dict.placeholder(str)  # the families above
+    c.validation.log_offset = config_dict.placeholder(float)
+    c.validation.last = 1.0  # the whole run counts
     c.validation.first_seed = 10_000
     c.validation.num_seeds = 4
 

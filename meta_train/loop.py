@@ -31,10 +31,11 @@ class Progress:
 
     Attributes:
       meta: the learner's state.
-      best: average of theta with the best meta-validation score so far, or the
-        last one where there is no validation.
-      best_step: meta-step of `best`.
+      best: theta of the best meta-validation score so far: an average of theta, or the
+        mean of several; the last average where there is no validation.
+      best_step: meta-step of the last average in `best`.
       best_score: its score, or None before the first validation.
+      blended: averages that `best` is the mean of.
       step: meta-steps done.
       seconds: wall-clock spent, summed over resumed parts.
       barren: {family: its last draws in a row without a valid worker}.
@@ -45,6 +46,7 @@ class Progress:
     best: Any
     best_step: int = 0
     best_score: float | None = None
+    blended: int = 1
     step: int = 0
     seconds: float = 0.0
     barren: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -182,20 +184,36 @@ def _reason(what: str, tools: Tools) -> str:
 
 
 def _validate(progress: Progress, tools: Tools) -> None:
-    """Keeps the average of theta if it has the best score so far."""
-    scores = tools.run.scores(progress.meta.average, tools.run.data)
-    score = float(jnp.mean(jnp.stack([*scores.values()])))
+    """Keeps the average of theta if it is better; or, if asked, its mean with the best.
+
+    Means of weights along a run are often better than each (arXiv:2203.05482).
+    """
+    average, count = progress.meta.average, progress.blended
+    scores = tools.run.scores(average)
+    score = _mean(scores)
     tools.validation.add(progress.step, scores)
     tools.validation.write()
     tools.bar.say(f"meta-step {progress.step}: meta-validation {score:.4f}")
     bad = [name for name, x in scores.items() if not jnp.isfinite(x)]
     if bad:
         tools.bar.say(f"meta-step {progress.step}: diverged on {', '.join(bad)}")
-    # Where none is finite yet, the last is the best there is.
+    found = [(score, 1, average)]
     best = progress.best_score
+    if tools.run.blend and best is not None and math.isfinite(best):
+        blend = jax.tree.map(
+            lambda a, b: a + (b - a) / (count + 1), progress.best, average
+        )
+        found.append((_mean(tools.run.scores(blend)), count + 1, blend))
+    score, count, theta = min(found, key=lambda one: one[0])
+    # Where none is finite yet, the last is the best there is.
     if best is None or score < best or not math.isfinite(best):
-        progress.best = jax.tree.map(jnp.copy, progress.meta.average)
+        progress.best = jax.tree.map(jnp.copy, theta)
         progress.best_step, progress.best_score = progress.step, score
+        progress.blended = count
+
+
+def _mean(scores: dict[str, jax.Array]) -> float:
+    return float(jnp.mean(jnp.stack([*scores.values()])))
 
 
 def _save(progress: Progress, tools: Tools) -> None:
@@ -203,10 +221,12 @@ def _save(progress: Progress, tools: Tools) -> None:
     if not tools.run.validate_every:
         progress.best = jax.tree.map(jnp.copy, progress.meta.average)
         progress.best_step = progress.step
+    arrays = ("meta", "best")
     notes = {
-        name: getattr(progress, name)
-        for name in ("best_step", "best_score", "step", "seconds", "barren", "origin")
+        field.name: getattr(progress, field.name)
+        for field in dataclasses.fields(progress)
+        if field.name not in arrays
     }
     notes["config"] = tools.run.config
-    state = {"meta": progress.meta, "best": progress.best}
+    state = {name: getattr(progress, name) for name in arrays}
     checkpoint.save(tools.keeper, progress.step, state=state, notes=notes)

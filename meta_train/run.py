@@ -102,7 +102,8 @@ class Run:
       saving: when to save.
       validate_every: meta-steps between meta-validations; 0 for none, so that the
         last average of theta is the one to export.
-      scores: (theta, data) -> {family: meta-validation score}, lower is better.
+      blend: whether means of several averages of theta are validated too.
+      scores: theta -> {task: meta-validation score}, lower is better.
     """
 
     config: dict[str, Any]
@@ -115,7 +116,8 @@ class Run:
     log: Log
     saving: Saving
     validate_every: int
-    scores: Callable[[Any, Any], dict[str, jax.Array]]
+    blend: bool
+    scores: Callable[[Any], dict[str, jax.Array]]
 
     def trace(self) -> None:
         """Raises what the first meta-step would, such as that a task has no logits."""
@@ -187,7 +189,7 @@ def _build(
         name: settings.call(unroll.inner, "config.inner", inner, rule=rule, family=one)
         for name, one in families.items()
     }
-    every, scores = settings.call(
+    every, blend, scores = settings.call(
         _validation,
         "config.validation",
         validation,
@@ -222,6 +224,7 @@ def _build(
         log=log,
         saving=saving,
         validate_every=every,
+        blend=blend,
         scores=scores,
     )
 
@@ -292,21 +295,34 @@ def _estimator(
 def _validation(
     *,
     every: int,
-    valid_weight: float,
+    blend: bool,
+    suite: str | None,
     lengths: tuple[int, ...],
+    valid_weight: float,
+    log_offset: float | None,
+    last: float,
     first_seed: int,
     num_seeds: int,
-    rule: Any,
-    families: Any,
-    schedule: Any,
-) -> tuple[int, Callable[[Any, Any], dict[str, jax.Array]]]:
+    rule: LearnedOptimizer,
+    families: dict[str, TaskFamily],
+    schedule: dict[str, Any] | None,
+) -> tuple[int, bool, Callable[[Any], dict[str, jax.Array]]]:
+    """Returns when and how to validate: on the families, or on a suite of its own."""
+    tasks = {name: (one, lengths) for name, one in families.items()}
+    if suite is not None:
+        entries = suites.SUITES[known("suite", suite, suites.SUITES)]
+        tasks = {
+            name: (suites.family(one), lengths or (one.num_steps,))
+            for name, one in entries.items()
+        }
     scores = meta_validation.scores(
         rule=rule,
-        families=families,
+        tasks=tasks,
         schedule=schedule,
         valid_weight=valid_weight,
-        lengths=lengths,
+        log_offset=log_offset,
+        last=last,
         first_seed=first_seed,
         num_seeds=num_seeds,
     )
-    return every, scores
+    return every, blend, scores

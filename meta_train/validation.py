@@ -1,5 +1,6 @@
 """Meta-validation: the loss of averaged theta on inner runs it was not trained on."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,77 +15,77 @@ from tasks.base import TaskFamily
 def scores(
     *,
     rule: LearnedOptimizer,
-    families: Mapping[str, TaskFamily],
+    tasks: Mapping[str, tuple[TaskFamily, tuple[int, ...]]],
     schedule: dict[str, Any] | None,
     valid_weight: float,
-    lengths: tuple[int, ...],
+    log_offset: float | None,
+    last: float,
     first_seed: int,
     num_seeds: int,
-) -> Callable[[Any, tuple], dict[str, jax.Array]]:
-    """Returns (theta, data) -> {family: score}, a program each; lower is better.
+) -> Callable[[Any], dict[str, jax.Array]]:
+    """Returns theta -> {task: score}, a program each; lower is better.
 
-    A score is the mean over seeds and steps of the normalised loss of whole inner runs,
-    averaged over run lengths; infinite when any run diverges. `data` is a tuple, an
-    entry for each family.
+    A score is the mean over seeds and steps of the meta-loss of whole inner runs,
+    averaged over run lengths; infinite when any run diverges.
 
     Args:
       rule: whose theta is judged.
-      families: what it trains, by name.
+      tasks: a family each, and the lengths of its runs in inner steps.
       schedule: as in `unroll.inner`.
       valid_weight: as in `unroll.inner`.
-      lengths: inner steps of the runs; some beyond the horizon trained at.
+      log_offset: as in `unroll.inner`.
+      last: share of a run's steps, at its end, that count, in (0, 1].
       first_seed: the first of the seeds; no other part of a run may use them.
       num_seeds: inner runs of each length.
 
     Raises:
-      ValueError: if there are no lengths, or no seeds.
+      ValueError: if there are no lengths, or no seeds, or for another share.
     """
-    if not lengths or num_seeds < 1:
-        raise ValueError(f"need lengths and seeds, got {lengths=} and {num_seeds=}.")
+    lengths = [length for _, own in tasks.values() for length in own or (0,)]
+    if min(lengths) < 1 or num_seeds < 1 or not 0 < last <= 1:
+        raise ValueError(
+            f"need lengths, seeds and 0 < last <= 1, got {lengths=}, {num_seeds=} and "
+            f"{last=}."
+        )
 
-    def of(family: TaskFamily) -> Callable[[Any, Any], jax.Array]:
-        runs = [
-            unroll.inner(
-                rule=rule,
-                family=family,
-                window=1,
-                horizon=(length, length),
-                growth=0,
-                reduce="mean",
-                valid_weight=valid_weight,
-                schedule=schedule,
-                stagger=False,
-                log_offset=None,
-                fresh=1.0,
-                imitation=None,
-            )
-            for length in lengths
-        ]
+    def inner(family: TaskFamily, length: int) -> unroll.Inner:
+        return unroll.inner(
+            rule=rule,
+            family=family,
+            window=1,
+            horizon=(length, length),
+            growth=0,
+            reduce="mean",
+            valid_weight=valid_weight,
+            schedule=schedule,
+            stagger=False,
+            log_offset=log_offset,
+            fresh=1.0,
+            imitation=None,
+        )
+
+    def of(family: TaskFamily, lengths: tuple[int, ...]) -> Callable[..., jax.Array]:
+        runs = [(inner(family, length), length) for length in lengths]
 
         @jax.jit
         def score(theta: Any, data: Any) -> jax.Array:
-            means = [
-                mean_loss(run, length, theta, data)
-                for run, length in zip(runs, lengths, strict=True)
-            ]
+            means = [mean_loss(run, length, theta, data) for run, length in runs]
             mean = jnp.mean(jnp.stack(means))
             return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
 
-        return score
+        return lambda theta: score(theta, family.data)
 
     def mean_loss(inner: unroll.Inner, length: int, theta: Any, data: Any) -> jax.Array:
+        count = math.ceil(last * length)
+
         def one(seed: jax.Array) -> jax.Array:
             start_key, batch_key = jax.random.split(jax.random.key(seed))
             worker = inner.start(theta, data, start_key)
             _, losses = inner.unroll(theta, worker, data, batch_key, length)
-            return jnp.mean(losses.value)
+            # Of logarithms an infinite loss may hide in what does not count.
+            return jnp.mean(losses.value[-count:]) + 0 * jnp.sum(losses.value)
 
         return jnp.mean(jax.vmap(one)(first_seed + jnp.arange(num_seeds)))
 
-    each = {name: of(family) for name, family in families.items()}
-
-    def all_scores(theta: Any, data: tuple) -> dict[str, jax.Array]:
-        own = zip(each.items(), data, strict=True)
-        return {name: score(theta, arrays) for (name, score), arrays in own}
-
-    return all_scores
+    each = {name: of(*one) for name, one in tasks.items()}
+    return lambda theta: {name: score(theta) for name, score in each.items()}

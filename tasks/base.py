@@ -144,6 +144,28 @@ def normaliser(initial: Any, limit: float = 4.0) -> Callable[[jax.Array], jax.Ar
     return normalise
 
 
+def above(family: TaskFamily, floor: float) -> TaskFamily:
+    """Returns the family whose meta-loss is 0 at a loss, and 1 at init as before.
+
+    A family whose loss is mostly entropy would say little of how well it is trained.
+
+    Args:
+      family: its meta-losses are proportional to losses, as those of `normaliser`.
+      floor: a loss that is hardly ever below; below it the meta-loss is 0.
+    """
+
+    def task(draw: Draw) -> Task:
+        plain = family.task(draw)
+        least = plain.normalise(jnp.asarray(floor, float))
+
+        def normalise(loss: jax.Array) -> jax.Array:
+            return jnp.maximum(0.0, (plain.normalise(loss) - least) / (1 - least))
+
+        return plain._replace(normalise=normalise)
+
+    return family._replace(task=task)
+
+
 def log_uniform(
     key: Key, low: float, high: float, shape: tuple[int, ...] = (), dtype: Any = float
 ) -> jax.Array:

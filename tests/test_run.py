@@ -85,6 +85,21 @@ def test_validation_keeps_the_average_with_the_lowest_score(tmp_path):
     assert bits(progress.best) == bits({"w": averages[progress.best_step]})
 
 
+def test_a_mean_of_averages_is_kept_where_it_scores_better(tmp_path):
+    averages = [
+        loop(toy_run(num_steps=n), tmp_path / str(n)).meta.average for n in (4, 8)
+    ]
+    middle = (averages[0]["w"] + averages[1]["w"]) / 2
+    apart = lambda theta: jnp.sum(jnp.square(theta["w"] - middle))  # noqa: E731
+    run = dataclasses.replace(
+        toy_run(num_steps=8, validate=4, blend=True),
+        scores=lambda theta: {"toy": apart(theta)},
+    )
+    progress = loop(run, tmp_path / "blended")
+    np.testing.assert_allclose(progress.best["w"], middle, rtol=1e-5)
+    assert progress.blended == 2 and progress.best_step == 8
+
+
 def test_wall_clock_adds_up_over_resumed_parts(tmp_path):
     first = loop(toy_run(), tmp_path, stop=stop_after(10))
     second = loop(toy_run(), tmp_path)
@@ -142,7 +157,7 @@ def test_diverged_meta_steps_are_counted_on_after_a_stop(tmp_path):
 def test_a_score_that_is_infinite_keeps_no_average_from_being_best(tmp_path, infinite):
     run, looks = toy_run(num_steps=8, validate=4), iter((0, 4, 8))
 
-    def scores(theta, data):
+    def scores(theta):
         bad = next(looks) in infinite
         return {"good": jnp.float32(1), "bad": jnp.float32(jnp.inf if bad else 1)}
 

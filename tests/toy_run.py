@@ -44,13 +44,21 @@ def learner(*, nan_at=None, barren_from=None):
     return Learner(jax.jit(init), jax.jit(step, donate_argnums=0))
 
 
-def scores(theta, data):
+def scores(theta):
     """Returns meta-validation scores that go up and down along the walk."""
-    del data
     return {"toy": jnp.sum((theta["w"] - 0.1) ** 2)}
 
 
-def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **failures):
+def toy_run(
+    *,
+    num_steps=20,
+    log=3,
+    save=5,
+    validate=0,
+    blend=False,
+    tensorboard=False,
+    **failures,
+):
     """Returns a toy run; `failures` go to `learner`."""
     outer = Outer(
         num_steps=num_steps,
@@ -72,5 +80,6 @@ def toy_run(*, num_steps=20, log=3, save=5, validate=0, tensorboard=False, **fai
         log=Log(every=log, tensorboard=tensorboard),
         saving=Saving(every=save, keep=3),
         validate_every=validate,
+        blend=blend,
         scores=jax.jit(scores),
     )
