@@ -40,6 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.tuning.trials = 40
     c.tuning.seeds = (30_000, 5)
     c.tuning.transfer = False
+    c.tuning.learned = 0  # learning rates of a learned optimizer that takes one
     if variant == "transfer":
         c.optimizers = "demo,muadam,adam"
         c.suite = "wider-v1"

@@ -11,8 +11,9 @@ import optax
 
 import lopt
 from evaluation import trials
-from lopt import mup
+from lopt import mup, schedules
 from lopt.baselines import BASELINES, Baseline
+from lopt.spaces import Range
 from tasks.base import TaskFamily
 
 Entrant = Baseline | optax.GradientTransformation | Callable[..., Any]
@@ -147,15 +148,28 @@ def _named(source: str) -> Baseline:
     if source in BASELINES:
         return BASELINES[source]
     try:
-        lopt.read(source)
+        schedule = lopt.read(source).card["schedule"]
     except ValueError as error:
         known = ", ".join(BASELINES)
         raise ValueError(f"{source!r} is no baseline ({known}): {error}") from error
 
-    def build(*, num_steps: Any, info: mup.Info) -> Any:
-        return lopt.load(source, num_steps=num_steps, mup=info)
+    def build(*, num_steps: Any, info: mup.Info, learning_rate: Any = None) -> Any:
+        if learning_rate is not None:
+            name = schedule["name"]
+            learning_rate = schedules.build(
+                name, peak=learning_rate, num_steps=num_steps
+            )
+        return lopt.load(
+            source, num_steps=num_steps, mup=info, learning_rate=learning_rate
+        )
 
-    return Baseline(build, space={}, defaults={})
+    if schedule is None:
+        return Baseline(build, space={}, defaults={})
+    peak = schedule["peak"]
+    rates = Range(peak / 10, peak * 10)
+    return Baseline(
+        build, {"learning_rate": rates}, {"learning_rate": peak}, learned=True
+    )
 
 
 def _takes_length(entrant: Any) -> bool:

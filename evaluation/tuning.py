@@ -34,12 +34,15 @@ class Tuning(NamedTuple):
       seeds: to choose by; none of them is reported.
       transfer: whether tasks of a suite that grow from one are tuned on that alone,
         as muP's transfer is judged.
+      learned: learning rates tried of a learned optimizer that takes one, evenly
+        spaced, at each length; 0: that which it was trained under.
     """
 
     protocol: str
     trials: int
     seeds: tuple[int, ...]
     transfer: bool = False
+    learned: int = 0
 
 
 class Choice(NamedTuple):
@@ -102,15 +105,18 @@ PROTOCOLS: dict[str, Callable[[Baseline, int], list[dict[str, Any]]]] = {
 
 def tried(baseline: Baseline | None, tuning: Tuning) -> list[dict[str, Any]]:
     """Returns the hyperparameters to try of a baseline; none of what is not one."""
-    if baseline is None:
+    if baseline is None or (baseline.learned and not tuning.learned):
         return []
+    if baseline.learned:
+        rates = baseline.space["learning_rate"].grid(tuning.learned)
+        return [{"learning_rate": rate} for rate in rates]
     return PROTOCOLS[tuning.protocol](baseline, tuning.trials)
 
 
 def check(tuning: Tuning, seeds: Sequence[int]) -> None:
     """Raises ValueError for an unknown protocol, no trials, or seeds in both roles."""
     known("tuning protocol", tuning.protocol, PROTOCOLS)
-    if tuning.trials < 1 or not tuning.seeds or not seeds:
+    if tuning.trials < 1 or tuning.learned < 0 or not tuning.seeds or not seeds:
         raise ValueError(f"need trials and seeds, got {tuning} and {seeds=}.")
     if len(seeds) < 2:
         raise ValueError(f"one seed has no interval; report more than {seeds}.")

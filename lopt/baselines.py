@@ -30,12 +30,14 @@ class Baseline(NamedTuple):
       defaults: what one would take untuned, for every name of `space`.
       eval_params: (state, params) -> the parameters to judge, where these are not those
         that are updated; else None.
+      learned: whether it is a learned one that takes a learning rate.
     """
 
     build: Callable[..., optax.GradientTransformationExtraArgs]
     space: dict[str, Range | tuple[Any, ...]]
     defaults: dict[str, Any]
     eval_params: Callable[[Any, Params], Params] | None = None
+    learned: bool = False
 
 
 def _baseline(
