@@ -134,6 +134,7 @@ def set_meta_training(c: ConfigDict, estimator: str):
     c.outer.weight_decay = 0.0
     c.outer.clip = 1.0
     c.outer.average = 0.99
+    c.outer.balance = True
 
     c.validation = ConfigDict()
     c.validation.every = 100  # 0: export the last average of theta, unseen

@@ -89,6 +89,7 @@ def set_meta_training(c: ConfigDict):
     c.outer.weight_decay = 0.0
     c.outer.clip = 1.0
     c.outer.average = 0.99
+    c.outer.balance = True
 
     c.validation = ConfigDict()
     c.validation.every = 500

@@ -32,6 +32,8 @@ class Outer:
       weight_decay: decoupled, of every leaf of theta.
       clip: greatest global norm of the meta-gradient.
       average: decay of the average of theta, in [0, 1).
+      balance: whether the gradients of each family of several are divided by the root
+        of their mean square.
     """
 
     num_steps: int
@@ -41,6 +43,7 @@ class Outer:
     weight_decay: float
     clip: float
     average: float
+    balance: bool
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of its range."""
@@ -204,7 +207,7 @@ def _build(
         )
         for name, one in inners.items()
     }
-    estimator = estimators.mix(each, weights)
+    estimator = estimators.mix(each, weights, balance=outer.balance)
     data = tuple(one.data for one in families.values())
     return Run(
         config=resolved,

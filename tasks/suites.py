@@ -159,13 +159,17 @@ SUITES: dict[str, dict[str, Entry]] = {
     }
     | {
         "mlp-deep": Entry("mlp", DIGITS_MLP | {"width": 48, "depth": 4}, 200),
-        "conv-narrow": Entry("conv", CONV | {"width": 8}, 200),
-        "transformer-narrow": Entry(
-            "transformer",
-            TRANSFORMER | {"width": 8, "batch_size": 16},
+        "mlp-deeper": Entry(
+            "mlp",
+            DIGITS_MLP
+            | {"width": 16, "depth": 8, "batch_size": 32, "activations": MANY},
             200,
-            (SCALES,),
-            floor=2.0,
+        ),
+        "autoencoder-deep": Entry(
+            "autoencoder",
+            AUTOENCODER | {"width": 48, "depth": 3, "latent": 6, "activations": MANY},
+            200,
+            floor=FLOORS["autoencoder"],
         ),
     },
     # What rules are chosen by: no width, depth or length that others meet or report.

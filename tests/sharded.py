@@ -23,7 +23,9 @@ def estimator(name, inner):
     """Returns an estimator, or a mixture of three, which four devices cannot share."""
     if name == "mixture":
         one = estimator("truncated", inner)
-        return estimators.mix(dict.fromkeys("abc", one), dict.fromkeys("abc", 1.0))
+        return estimators.mix(
+            dict.fromkeys("abc", one), dict.fromkeys("abc", 1.0), balance=True
+        )
     return estimators.build(name, inner=inner, num_workers=8, **ARGS[name])
 
 

@@ -1,8 +1,12 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_rule
 
-from evaluation import curves, scores, tuning
+import lopt
+from evaluation import curves, entrants, scores, tuning
 from evaluation.tuning import PROTOCOLS, Tuning
+from lopt import mup
 from lopt.baselines import BASELINES
 from lopt.schedules import SCHEDULES
 from lopt.spaces import Range
@@ -110,3 +114,31 @@ def test_smoothing_is_that_of_scores():
     found = fake([[3.0, 1.0]])
     expected = scores.smooth(np.array([3.0, 1.0]), tuning.DECAY)[-1]
     assert tuning.values(found, "final")[0, 0] == pytest.approx(expected)
+
+
+def test_learned_optimizers_have_a_budget_of_rates_of_their_own():
+    space = {"learning_rate": Range(1e-3, 1e-1)}
+    learned = ADAM._replace(space=space, learned=True)
+    budget = Tuning("search", 20, (0,), learned=3)
+    rates = [one["learning_rate"] for one in tuning.tried(learned, budget)]
+    assert rates == pytest.approx([1e-3, 1e-2, 1e-1])
+    assert tuning.tried(learned, budget._replace(learned=0)) == []
+    assert len(tuning.tried(ADAM, budget)) == 20
+
+
+def test_a_rule_with_a_schedule_is_tuned_around_the_peak_it_was_trained_under(tmp_path):
+    card = {"schedule": {"name": "cosine", "peak": 0.1}}
+    path = str(tiny_rule.save(tmp_path / "rule", head="normalised", card=card))
+    (found,) = entrants.find([path]).values()
+    assert found.learned and found.defaults == {"learning_rate": 0.1}
+    assert found.space["learning_rate"] == Range(0.01, 1.0)
+    params = {"w": jnp.ones((2, 3))}
+    info = mup.infer(params, params)
+    ours, loaded = (
+        tx.update(params, tx.init(params), params)[0]["w"]
+        for tx in (
+            found.build(num_steps=10, info=info, learning_rate=0.05),
+            lopt.load(path, num_steps=10, learning_rate=0.05),
+        )
+    )
+    np.testing.assert_allclose(ours, loaded, rtol=1e-6)

@@ -19,6 +19,7 @@ OUTER = Outer(
     weight_decay=0.2,
     clip=1.0,
     average=0.5,
+    balance=True,
 )
 GRADS = np.array([[3.0, -4.0], [0.3, 0.1], [30.0, 10.0], [0.0, -0.2], [2.0, 2.0]])
 

@@ -58,7 +58,7 @@ def keys_that_draw(mixture, name, count):
 
 
 def test_the_drawn_family_gets_its_own_data_and_the_others_state_waits():
-    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0})
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=True)
     theta, state = start(mixture)
     (key,) = keys_that_draw(mixture, "b", 1)
     found, after = jax.jit(mixture.estimate)(theta, state, DATA, key)
@@ -74,7 +74,7 @@ def test_the_drawn_family_gets_its_own_data_and_the_others_state_waits():
 
 
 def test_gradients_are_divided_by_the_mean_norm_of_their_family():
-    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0})
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=True)
     theta, state = start(mixture)
     squares = []
     for key in keys_that_draw(mixture, "a", 3):
@@ -90,6 +90,17 @@ def test_gradients_are_divided_by_the_mean_norm_of_their_family():
     assert len(set(squares)) == 3 and state.weight[1] == 0
 
 
+def test_gradients_may_be_left_as_they_are():
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=False)
+    theta, state = start(mixture)
+    (key,) = keys_that_draw(mixture, "a", 1)
+    found, _ = mixture.estimate(theta, state, DATA, key)
+    own_key = jax.random.split(key)[1]
+    alone, _ = pair()["a"].estimate(theta, state.own[0], DATA[0], own_key)
+    close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5)  # noqa: E731
+    jax.tree.map(close, found.grad, alone.grad)
+
+
 def test_an_explosion_does_not_silence_its_family():
     theta = {"x": jnp.ones([])}
 
@@ -98,7 +109,7 @@ def test_an_explosion_does_not_silence_its_family():
         return estimators.Estimate({"x": data}, jnp.float32(1), metrics), state
 
     one = estimators.Estimator(lambda *_: (), estimate)
-    mixture = estimators.mix({"a": one, "b": one}, {"a": 1.0, "b": 1e-9})
+    mixture = estimators.mix({"a": one, "b": one}, {"a": 1.0, "b": 1e-9}, balance=True)
     state, found = mixture.init(theta, (1.0, 1.0), KEY), {}
     for at, size in enumerate([2.0, 2.0, 1e6, 2e25, *[2.0] * 20]):
         data = (jnp.float32(size), jnp.float32(1))
@@ -109,7 +120,7 @@ def test_an_explosion_does_not_silence_its_family():
 
 
 def test_a_family_without_a_valid_worker_has_no_loss_and_does_not_count():
-    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0})
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=True)
     theta, state = start(mixture)
     (key,) = keys_that_draw(mixture, "a", 1)
     nothing = jax.tree.map(lambda x: x * jnp.nan, theta)
@@ -119,7 +130,7 @@ def test_a_family_without_a_valid_worker_has_no_loss_and_does_not_count():
 
 
 def test_families_are_drawn_by_weight_from_one_compiled_program():
-    mixture = estimators.mix(pair(), {"a": 3.0, "b": 1.0})
+    mixture = estimators.mix(pair(), {"a": 3.0, "b": 1.0}, balance=True)
     theta, state = start(mixture)
     estimate = jax.jit(mixture.estimate)
     keys = jax.random.split(KEY, 400)
@@ -130,7 +141,7 @@ def test_families_are_drawn_by_weight_from_one_compiled_program():
 
 def test_a_mixture_of_one_is_that_one():
     one = {"a": pair()["a"]}
-    mixture = estimators.mix(one, {"a": 2.0})
+    mixture = estimators.mix(one, {"a": 2.0}, balance=True)
     theta = toys.heavy_ball().init(KEY)
     state = mixture.init(theta, DATA[:1], KEY)
     found, _ = mixture.estimate(theta, state, DATA[:1], KEY)
@@ -145,7 +156,7 @@ def test_a_mixture_of_one_is_that_one():
 )
 def test_weights_that_are_not_positive_are_refused(weights):
     with pytest.raises(ValueError, match="need a positive weight for each of a, b"):
-        estimators.mix(pair(), weights)
+        estimators.mix(pair(), weights, balance=True)
 
 
 def config(**args):
@@ -157,7 +168,9 @@ def config(**args):
 def test_a_suite_is_a_mixture_of_its_tasks_without_those_of_weight_0(monkeypatch):
     drawn = []
     mix = estimators.mix
-    monkeypatch.setattr(estimators, "mix", lambda *x: drawn.append(x[1]) or mix(*x))
+    monkeypatch.setattr(
+        estimators, "mix", lambda *x, **kw: drawn.append(x[1]) or mix(*x, **kw)
+    )
     weights = dict.fromkeys(meta_train.run.suites.SUITES["train-v1"], 0.0)
     run = meta_train.run.build(config(**weights | {"quadratic": 3.0, "mlp": 2}))
     assert list(run.families) == ["mlp", "quadratic"] and len(run.data) == 2

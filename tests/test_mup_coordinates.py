@@ -11,8 +11,11 @@ import numpy as np
 import optax
 import pytest
 
+import lopt
 from lopt import baselines, mup, rules
 from tasks import mlp
+
+pytestmark = pytest.mark.filterwarnings("ignore:mup is:UserWarning")
 
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
 FEWER = WIDTHS[:5:2]  # half as far, in a fraction of the time
@@ -58,7 +61,17 @@ def sgd(info, key):
     return build(num_steps=STEPS, info=info, learning_rate=1e-2)
 
 
+def released(name):
+    """Returns how an artifact is built, as its users load it."""
+
+    def build(info, key):
+        return lopt.load(name, num_steps=200, mup=info)
+
+    return build
+
+
 OPTIMIZERS = {"rule": learned, "adam": adam, "sgd": sgd}
+OPTIMIZERS |= {name: released(name) for name in lopt.released()}
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks import suites
-from tasks.base import SPLITS, fixed, log_uniform, normaliser
+from tasks.base import SPLITS, above, fixed, log_uniform, normaliser
 
 MLP = dict(
     dataset="digits",
@@ -130,3 +130,13 @@ def test_normaliser_clips_finite_losses_and_keeps_others():
 
 def test_log_uniform_is_exact_when_bounds_meet():
     assert log_uniform(key(0), 0.1, 0.1) == np.float32(0.1)
+
+
+def test_above_a_floor_meta_losses_are_0_at_it_and_1_at_init_as_before():
+    family = suites.build("quadratic", **QUADRATIC)
+    task = family.task(family.sample(key(0)))
+    initial = 1 / task.normalise(jnp.float32(1.0))
+    floored = above(family, 0.3).task(family.sample(key(0)))
+    losses = jnp.array([0.1, 0.3, (0.3 + initial) / 2, initial, jnp.inf])
+    expected = [0, 0, 0.5, 1, jnp.inf]
+    np.testing.assert_allclose(floored.normalise(losses), expected, atol=1e-6)

@@ -27,6 +27,7 @@ OUTER = Outer(
     weight_decay=0.5,
     clip=1.0,
     average=0.9,
+    balance=True,
 )
 
 

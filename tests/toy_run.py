@@ -68,6 +68,7 @@ def toy_run(
         weight_decay=0.0,
         clip=1.0,
         average=0.9,
+        balance=True,
     )
     return Run(
         config={"seed": 0, "outer": {"num_steps": num_steps}},

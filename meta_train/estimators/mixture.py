@@ -28,19 +28,22 @@ class MixtureState(NamedTuple):
     weight: jax.Array
 
 
-def mix(estimators: Mapping[str, Estimator], weights: Mapping[str, float]) -> Estimator:
+def mix(
+    estimators: Mapping[str, Estimator], weights: Mapping[str, float], *, balance: bool
+) -> Estimator:
     """Returns the estimator that draws, by weight, whose estimate a meta-step takes.
 
     All workers follow one draw, so that a meta-step costs what its family costs, and
     each family is compiled once. The data are a tuple, one entry for each family in
-    order; only the drawn one's state moves on. Gradients are divided by the root of
-    their family's mean square so far: else the weights say little, since norms differ
-    by orders of magnitude. Metrics gain `family`, the drawn one's place in the order,
-    and `family_grad_norm`, before the division.
+    order; only the drawn one's state moves on. Metrics gain `family`, the drawn one's
+    place in the order, and `family_grad_norm`, before any division.
 
     Args:
       estimators: by the name of their family, all of one theta.
       weights: by the same names, > 0; they need not add up to 1.
+      balance: whether gradients are divided by the root of their family's mean square
+        so far. Without it, weights say little where norms differ by orders of
+        magnitude; with it, families of noisy gradients count for little.
 
     Raises:
       ValueError: if names differ, or a weight is not positive.
@@ -78,7 +81,7 @@ def mix(estimators: Mapping[str, Estimator], weights: Mapping[str, float]) -> Es
         branches = [speaking(index) for index in range(len(names))]
         found, own = jax.lax.switch(drawn, branches, theta, state.own, data, own_key)
         state = _counted(state._replace(own=own), drawn, found)
-        scale = jnp.sqrt(state.square[drawn] / state.weight[drawn])
+        scale = jnp.sqrt(state.square[drawn] / state.weight[drawn]) if balance else 1.0
         grad = jax.tree.map(lambda g: g / jnp.where(scale > 0, scale, 1), found.grad)
         norm = optax.tree.norm(found.grad)
         metrics = found.metrics | {"family": drawn, "family_grad_norm": norm}

@@ -1,0 +1,86 @@
+"""Released rules are what their cards say, and recipes make them."""
+
+import json
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lopt
+import meta_train.run
+from evaluation import settings
+from lopt import catalogue
+
+RECIPES = Path(__file__).parent.parent / "configs" / "release"
+NAMES = sorted(path.stem for path in RECIPES.glob("*.py"))
+every = pytest.mark.parametrize("name", NAMES)
+
+
+def recipe(name, variant=""):
+    return runpy.run_path(str(RECIPES / f"{name}.py"))["get_config"](variant)
+
+
+@every
+@pytest.mark.parametrize("variant", ["quick", "gpu,quick"])
+def test_recipes_build(name, variant):
+    run = meta_train.run.build(recipe(name, variant))
+    run.trace()
+    assert run.validate_every
+
+
+@every
+def test_an_unknown_variant_of_a_recipe_lists_the_known(name):
+    with pytest.raises(ValueError, match="known: gpu, quick"):
+        recipe(name, "quik")
+
+
+@every
+def test_quick_and_gpu_change_values_but_no_key(name):
+    full, quick, gpu = (recipe(name, x) for x in ("", "quick", "gpu"))
+    trees = [jax.tree.structure(settings.resolve(c)) for c in (full, quick, gpu)]
+    assert trees[0] == trees[2] and full.estimator != gpu.estimator
+    assert set(quick.rule.args) == set(full.rule.args) and quick != full
+
+
+@every
+def test_an_artifact_is_of_its_recipe(name):
+    card = lopt.read(name).card
+    assert settings.resolve(card["config"]) == settings.resolve(recipe(name))
+
+
+@pytest.mark.parametrize("name", lopt.released())
+def test_released_rules_do_what_they_did_and_say_what_for(name):
+    assert lopt.verify(name) < 1e-5
+    card = lopt.read(name).card
+    assert card["verdict"] and "\n" not in card["verdict"]
+    files = list(catalogue.find(name).iterdir())
+    assert sum(len(file.read_bytes()) for file in files) < 100_000
+    assert json.dumps(card)
+
+
+def test_load_without_a_name_lists_the_released():
+    found = lopt.load()
+    assert list(found) == list(lopt.released())
+    lines = repr(found).splitlines()
+    assert [line.split()[0] for line in lines] == list(found)
+    assert all(text in line for text, line in zip(found.values(), lines, strict=True))
+
+
+@pytest.mark.parametrize("name", lopt.released())
+@pytest.mark.parametrize("scale", [1e-6, 1e4])
+def test_updates_of_released_rules_ignore_the_scale_of_gradients(name, scale):
+    params = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "b": jnp.ones(4)}
+    tx = lopt.load(name, num_steps=200)
+
+    def last(scale):
+        state = tx.init(params)
+        for step in range(3):
+            grads = jax.tree.map(lambda x, s=step: scale * jnp.cos(3 * x + s), params)
+            updates, state = tx.update(grads, state, params)
+        return updates
+
+    for a, b in zip(*map(jax.tree.leaves, (last(scale), last(1.0))), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6 * float(jnp.abs(b).max()) + 1e-12)
