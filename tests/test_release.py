@@ -45,7 +45,7 @@ def test_quick_and_gpu_change_values_but_no_key(name):
     assert set(quick.rule.args) == set(full.rule.args) and quick != full
 
 
-@every
+@pytest.mark.parametrize("name", sorted({*NAMES} & {*lopt.released()}))
 def test_an_artifact_is_of_its_recipe(name):
     card = lopt.read(name).card
     assert settings.resolve(card["config"]) == settings.resolve(recipe(name))
@@ -83,4 +83,4 @@ def test_updates_of_released_rules_ignore_the_scale_of_gradients(name, scale):
         return updates
 
     for a, b in zip(*map(jax.tree.leaves, (last(scale), last(1.0))), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6 * float(jnp.abs(b).max()) + 1e-12)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-12)

@@ -21,6 +21,8 @@ TASKS = [(suite, task) for suite, tasks in suites.SUITES.items() for task in tas
 # A suite that changes needs a new name: results of different versions do not compare.
 DIGESTS = {
     "train-v1": "86fdf4c00876",
+    "train-v2": "c081d1002439",
+    "valid-v1": "0119fee5c121",
     "in-dist-v1": "6b3ba416e851",
     "wider-v1": "863776d6990a",
     "deeper-v1": "06623ac7391a",
@@ -157,12 +159,13 @@ def test_the_command_prints_a_suite(monkeypatch, capsys):
 def test_an_unknown_suite_lists_the_known(capsys):
     with pytest.raises(SystemExit):
         command.main(["train-v9"])
-    assert "known: train-v1, in-dist-v1" in capsys.readouterr().err
+    assert "known: train-v1, train-v2, " in capsys.readouterr().err
 
 
 def unless_quick(suite, task):
     """Returns a case, slow unless it takes seconds."""
-    quick = suite == "smoke-v1" or task in ("mlp-digits", "rosenbrock")
+    few = [("in-dist-v1", "mlp-digits"), ("transfer-v1", "rosenbrock")]
+    quick = suite == "smoke-v1" or (suite, task) in few
     return pytest.param(suite, task, marks=[] if quick else pytest.mark.slow)
 
 

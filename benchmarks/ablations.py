@@ -1,0 +1,249 @@
+"""Meta-trains variants of the release recipe, one change each, and judges them.
+
+    JAX_COMPILATION_CACHE_DIR=.cache/jax python -m benchmarks.ablations \
+      --seeds 2 --page docs/ablations.md
+
+What is in the work directory is not trained again; `--redraw` makes the page from the
+JSON beside it alone. `--quick` takes seconds, and says nothing.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import matplotlib.figure
+import numpy as np
+
+from configs.release import mu_mlp
+from evaluation import settings
+from lopt import rules
+from lopt.baselines import BASELINES
+from meta_train.config import claim
+from meta_train.provenance import provenance
+from meta_train.run import Run, build
+from tasks import suites
+
+TASKS = ("mlp", "mlp-deep", "autoencoder", "teacher_student", "quadratic")
+JUDGED = {  # tasks of reported suites, by which nothing is chosen, and their seeds
+    "mlp-widthx8": ("wider-v1", 4),
+    "mlp-widthx32": ("wider-v1", 1),
+    "mlp-depthx8": ("deeper-v1", 4),
+    "mlp-stepsx5": ("longer-v1", 4),
+    "teacher_student-stepsx25": ("longer-v1", 4),
+}
+LOOKS, RATES = 4, (1e-3, 3e-3, 1e-2, 3e-2)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "eps=absolute": {"rule.args.eps": "absolute"},
+    "head=normalised": {
+        "rule.args.head": "normalised",
+        "rule.args.step_mult": 1.0,
+        "inner.schedule": {"name": "linear", "peak": 1e-2},
+    },
+    "signal=False": {"rule.args.signal": False},
+    "nominal=0": {"rule.args.nominal": 0.0},
+    "hidden=8": {"rule.args.hidden": 8},
+    "time=absolute": {"rule.args.time": ("absolute",)},
+    "time=log": {"rule.args.time": ("log",)},
+    "time=relative,log": {"rule.args.time": ("relative", "log")},
+    "horizon=200": {"inner.horizon": (200, 200)},
+    "schedule=None": {"inner.schedule": None},
+    "truncated": {"estimator.name": "truncated", "estimator.args": {}},
+    "smoothed": {"estimator.name": "smoothed"},
+    "pes": {"estimator.name": "pes"},
+    "standard": {"family.name": "train-v2-standard"},
+    "fixed": {"family.name": "train-v2-fixed"},
+    "valid_weight=0": {"inner.valid_weight": 0.0},
+    "muadam": {"rule": {"name": "muadam", "args": {}}},
+}
+PAGE = """# Ablations of the release recipe
+
+`configs/release/mu_mlp.py`, a change in each row, meta-trained for {seconds:g} s by the
+clock, compiling apart, on {hardware}. The outer rate does not decay, and
+no row is tuned. All learn from {tasks}.
+Made by `python -m benchmarks.ablations --seeds {seeds} --page docs/ablations.md`.
+
+{table}
+
+Of each meta-training seed, log(.01 + loss over that at init) at the ends of runs, lower
+being better: the mean of `valid-v1`, and tasks of `wider-v1`, `deeper-v1` and
+`longer-v1`, by which nothing is chosen. CPUs are few where other work was in the way.
+
+`head=normalised` comes with a step of 1 and a schedule from .01. `standard` has each
+task, judged ones too, at its base width: widths divide neither updates nor logits.
+`fixed` lacks the scales, label noise and activations of `mlp`; others have none.
+`bootstrapped` is left out, as three of the families have no predictions to match.
+`muadam` is Adam under muP on the base's schedule, at one rate, the best for `valid-v1`.
+
+![Meta-validation against seconds of meta-training]({picture})
+"""
+
+
+def standard(entry: suites.Entry) -> suites.Entry:
+    """Returns the task in standard parametrization: its width is its base width."""
+    own = {"base_width": entry.args["width"]} if "base_width" in entry.args else {}
+    return entry._replace(args={**entry.args, **own})
+
+
+def config(name: str, seed: int, *, quick: bool) -> dict[str, Any]:
+    """Returns the resolved config of a variant."""
+    c = mu_mlp.get_config("quick" if quick else "")
+    c.outer.end_learning_rate = c.outer.learning_rate  # the last step is not known
+    tasks = ("softmax_regression", "quadratic") if quick else TASKS
+    c.family.args = {task: float(task in tasks) for task in suites.SUITES["train-v2"]}
+    c.validation.suite += "-standard" if name == "standard" else ""
+    with c.unlocked():
+        c.update_from_flattened_dict(VARIANTS[name] | {"seed": seed})
+    return settings.resolve(c)
+
+
+def muadam() -> rules.LearnedOptimizer:
+    """Returns Adam, whose theta is its rate; inner training scales it as muP asks."""
+    adam = BASELINES["adam"].build
+    return rules.LearnedOptimizer(
+        lambda key: jax.numpy.float32(RATES[0]),
+        lambda rate, num_steps=None: adam(num_steps=num_steps, learning_rate=rate),
+    )
+
+
+def built(name: str, seed: int, *, quick: bool) -> tuple[Run, Callable[..., Any]]:
+    """Returns the run of a variant, and theta -> its scores on `JUDGED`."""
+    every = dict(suites.SUITES)
+    every |= {task: {task: every[suite][task]} for task, (suite, _) in JUDGED.items()}
+    plain = every["in-dist-v1"]["mlp-digits"]
+    every["train-v2-fixed"] = every["train-v2"] | {"mlp": plain}
+    for suite, tasks in tuple(every.items()):
+        every[f"{suite}-standard"] = {k: standard(x) for k, x in tasks.items()}
+    c, each, rule = config(name, seed, quick=quick), [], {"muadam": muadam}
+    with mock.patch.dict(suites.SUITES, every), mock.patch.dict(rules.RULES, rule):
+        for task, (_, num_seeds) in tuple(JUDGED.items())[: 1 if quick else None]:
+            suite = f"{task}-standard" if name == "standard" else task
+            other = c["validation"] | {"suite": suite, "num_seeds": num_seeds}
+            each.append(build(c | {"validation": other}).scores)
+        one = build(c)
+    return one, lambda theta: {k: float(x) for f in each for k, x in f(theta).items()}
+
+
+def trained(one: Run, seconds: float) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yields meta-steps, seconds and those of CPUs, and theta; what waits is free."""
+    state, wall, cpu = one.learner.init(one.data), 0.0, 0.0
+    state, _ = jax.block_until_ready(one.learner.step(state, one.data))  # compiles
+    for look in range(LOOKS + 1):
+        began, ticks = time.monotonic(), time.process_time()
+        while wall + time.monotonic() - began < seconds * look / LOOKS:
+            state, _ = jax.block_until_ready(one.learner.step(state, one.data))
+        wall += time.monotonic() - began
+        cpu += time.process_time() - ticks
+        yield {"step": int(state.step), "seconds": wall, "cpu": cpu}, state.average
+
+
+def tuned(one: Run) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yields the same of Adam, with the rate that is best by meta-validation."""
+    rate = min(RATES, key=lambda x: np.mean([*one.scores(np.float32(x)).values()]))
+    yield {"step": 0, "seconds": 0.0, "cpu": 0.0, "rate": rate}, np.float32(rate)
+
+
+def measured(name: str, seed: int, *, seconds: float, quick: bool) -> dict[str, Any]:
+    """Returns scores along meta-training and elsewhere; infinite: a run diverged."""
+    (one, judge), rows = built(name, seed, quick=quick), []
+    for row, theta in tuned(one) if name == "muadam" else trained(one, seconds):
+        scores = jax.tree.map(float, one.scores(theta))
+        rows.append(
+            row | {"scores": scores, "mean": float(np.mean([*scores.values()]))}
+        )
+    return {"rows": rows, "judged": judge(theta)} | provenance()
+
+
+def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """Returns the scores of every variant and seed, in Markdown."""
+    judged = next(iter(runs.values()))[0]["judged"]
+    heads = ["", "meta-steps", "CPUs", "valid-v1", *judged]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, found in runs.items():
+        columns = []
+        for one in found:
+            end = one["rows"][-1]
+            cpus = end["cpu"] / max(end["seconds"], 1e-9)
+            scores = end["mean"], *one["judged"].values()
+            cells = [f"{x:.2f}" if x < np.inf else "diverged" for x in scores]
+            columns.append([f"{end['step']:,}", f"{cpus:.1f}", *cells])
+        title = f"{name}, {end['rate']:g}" if "rate" in end else name
+        cells = [", ".join(each) for each in zip(*columns, strict=True)]
+        lines.append(f"| {' | '.join([title, *cells])} |")
+    return "\n".join(lines)
+
+
+def plot(runs: dict[str, list[dict[str, Any]]]) -> matplotlib.figure.Figure:
+    """Returns meta-validation by seconds, of a few variants beside the base a panel."""
+    canvas = matplotlib.figure.Figure(figsize=(11, 7), layout="constrained")
+    names = [name for name in runs if name not in ("base", "muadam")]
+    axes = canvas.subplots(2, 2, sharex=True, sharey=True).flat
+    for axis, few in zip(axes, np.array_split(names, 4), strict=True):
+        for k, name in enumerate(["base", *few]):
+            for n, one in enumerate(runs.get(name, ())):
+                xy = np.array([(row["seconds"], row["mean"]) for row in one["rows"]])
+                axis.plot(*xy.T, ".-", color=f"C{k}", label=None if n else name)
+        for one in runs.get("muadam", ()):
+            axis.axhline(one["rows"][0]["mean"], color="k", ls="--", label="muadam")
+        axis.set(xlabel="seconds of meta-training", ylabel="meta-validation")
+        axis.legend(fontsize=8)
+    return canvas
+
+
+def write(page: Path, record: dict[str, Any]) -> None:
+    """Writes a page and its picture; of one that is there the table is renewed."""
+    runs, picture = record["runs"], page.with_suffix(".png")
+    given = record | {"hardware": next(iter(runs.values()))[0]["hardware"]}
+    given |= {"table": "|", "tasks": ", ".join(TASKS), "picture": picture.name}
+    text = page.read_text() if page.exists() else PAGE.format(**given)
+    page.write_text(re.sub(r"^\|.*(\n\|.*)*", table(runs), text, count=1, flags=re.M))
+    plot(runs).savefig(picture, dpi=120)
+
+
+def recorded(workdir: Path, names: list[str], seeds: int, **given: Any) -> dict:
+    """Returns all that is there once what is asked for is, each by its own process."""
+    claim(workdir, given | {"base": config("base", 0, quick=given["quick"])})
+    spawn = multiprocessing.get_context("spawn")
+    for seed, name in itertools.product(range(seeds), names):
+        path = workdir / f"{name}-{seed}.json"
+        if path.exists() or (name == "muadam" and seed):
+            continue
+        with futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            found = pool.submit(measured, name, seed, **given).result()
+        path.write_text(json.dumps(found) + "\n")
+        print(path, found["rows"][-1]["mean"], found["judged"], flush=True)
+    paths = {name: sorted(workdir.glob(f"{name}-*.json")) for name in VARIANTS}
+    runs = {k: [json.loads(x.read_text()) for x in v] for k, v in paths.items() if v}
+    return given | {"seeds": seeds, "runs": runs}
+
+
+def main() -> None:
+    """Measures what is asked for, and writes JSON, page and picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--redraw", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--page", type=Path, required=True)
+    args = parser.parse_args()
+    path = args.page.with_suffix(".json")
+    if not args.redraw:
+        given = {"seconds": 0.1 if args.quick else args.seconds, "quick": args.quick}
+        record = recorded(args.workdir, args.only, args.seeds, **given)
+        path.write_text(json.dumps(record) + "\n")
+    write(args.page, json.loads(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()
