@@ -2,8 +2,8 @@
 
     python -m meta_train --config=configs/release/mu_mlp.py --workdir=runs/mu_mlp
 
-Hardware: 2 CPU cores, about an hour, of it five minutes compiling; the same command goes
-on where it was stopped. Expected: a meta-validation of -3.13 after 1,500 meta-steps.
+Hardware: 2 CPU cores, about an hour, five minutes of it compiling; the same command
+goes on where it was stopped. Expected: a meta-validation of -3.13 at meta-step 1,500.
 Adam under muP and a cosine schedule has -2.97 at the best rate for all tasks of
 `valid-v1` together, and -3.09 at the best for each by itself.
 Variants, after a colon and joined by commas: `gpu`, for 25 minutes on one with many
