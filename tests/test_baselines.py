@@ -278,7 +278,7 @@ def test_hyperparameters_and_length_may_be_traced(name):
 
 @every
 def test_spaces_are_of_arguments_and_hold_the_defaults(name):
-    _, space, defaults, _ = BASELINES[name]
+    _, space, defaults, *_ = BASELINES[name]
     arguments = inspect.signature(BASELINES[name].build).parameters
     assert space.keys() == defaults.keys() <= arguments.keys()
     assert "learning_rate" in space and "warmup" in space

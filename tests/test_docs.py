@@ -82,7 +82,7 @@ def test_commands_of_the_readme_run_from_a_config_to_a_report(tmp_path):
     report = json.loads((tmp_path / "eval" / "results.json").read_text())
     assert report["standings"].keys() == {"mine", "sgdm", "adam", "adamw"}
     card = json.loads((tmp_path / "demo" / "artifact" / "card.json").read_text())
-    assert card["evaluation"]["digits-v1"]["standings"]["mine"]["failed"] == []
+    assert card["evaluation"]["smoke-v1"]["standings"]["mine"]["failed"] == []
 
 
 def test_targets_of_the_readme_are_those_of_the_makefile():
