@@ -1,4 +1,4 @@
-"""`mu_mlp`: the released rule that sets its own steps, meta-trained on `train-v2`.
+"""`mu_mlp`, to be released: a rule that sets its own steps, trained on `train-v2`.
 
     python -m meta_train --config=configs/release/mu_mlp.py --workdir=runs/mu_mlp
 
@@ -6,8 +6,8 @@ Hardware: 2 CPU cores, about an hour, five minutes of it compiling; the same com
 goes on where it was stopped. Expected: a meta-validation of -3.13 at meta-step 1,500.
 Adam under muP and a cosine schedule has -2.97 at the best rate for all tasks of
 `valid-v1` together, and -3.09 at the best for each by itself.
-Variants, after a colon and joined by commas: `gpu`, for 25 minutes on one with many
-workers; `quick` (seconds, for tests; learns nothing).
+Variants, after a colon and joined by commas: `gpu`, many workers for an accelerator,
+not measured yet; `quick` (seconds, for tests; learns nothing).
 """
 
 from ml_collections import ConfigDict, FieldReference, config_dict
@@ -122,7 +122,7 @@ def set_meta_training(c: ConfigDict):
 
 
 def on_gpu(c: ConfigDict):
-    """Changes `c` to what 25 minutes on an accelerator are well spent on."""
+    """Changes `c` to more workers and longer runs, which an accelerator can afford."""
     c.estimator.num_workers = 256
     c.inner.horizon = (60, 2_000)
 

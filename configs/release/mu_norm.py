@@ -1,4 +1,4 @@
-"""`mu_norm`: the released rule whose steps you schedule, small and normalised.
+"""`mu_norm`, to be released: a small rule whose normalised steps you schedule.
 
     python -m meta_train --config=configs/release/mu_norm.py --workdir=runs/mu_norm
 
