@@ -49,8 +49,8 @@ def load(
     Raises:
       ValueError: if there is no such artifact, listing the released ones; naming the
         file and the check that it failed; if `num_steps` is needed and missing, or
-        below 1; if a learning rate is negative; or if a guard is asked for, and the rule
-        keeps no averages.
+        below 1; if a learning rate is negative; or if a guard is asked for of a rule
+        that keeps no averages.
 
     Warns:
       UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
