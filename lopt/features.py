@@ -6,6 +6,7 @@ with the scales that normalise them, so that the network can fold the scales int
 its first layer rather than pass over the features once more.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -53,6 +54,7 @@ def features(
     relative: bool,
     clip: float | None,
     filled: Any = None,
+    matrices: int = 0,
 ) -> tuple[Features, Features]:
     """Returns the inputs of one tensor and the scale that multiplies each of them.
 
@@ -69,6 +71,7 @@ def features(
         entries one of them may be sqrt(N), more than a rule has seen that was trained
         on smaller tensors; there its steps can be of any size.
       filled: of `history`, to add `signal` to the inputs of the tensor; or None.
+      matrices: as in `signal`.
 
     Returns:
       `Features` and, in the same structure, scales of shape [f], [r], [c], [t].
@@ -85,7 +88,7 @@ def features(
     col = jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])
     tensor = time.astype(full.dtype)
     if filled is not None:
-        own = signal(grad, history, filled).astype(full.dtype)
+        own = signal(grad, history, filled, matrices).astype(full.dtype)
         tensor = jnp.concatenate([tensor, own])
     inputs = Features(full, row, col, tensor)
     scales = Features(*map(_scale, inputs[:3]), jnp.ones_like(inputs.tensor))
@@ -96,11 +99,11 @@ def features(
     return jax.lax.optimization_barrier((inputs, scales))
 
 
-SIGNALS = 7
+SIGNALS = 8
 
 
 def signal(
-    grad: Float[Array, "*p"], history: History, filled: Any
+    grad: Float[Array, "*p"], history: History, filled: Any, matrices: int
 ) -> Float[Array, " s"]:
     """Returns what tells one tensor's steps to be longer or shorter, within [-5, 5].
 
@@ -108,13 +111,15 @@ def signal(
     gradients is noise, or whether they grow. These do: half the logarithms of, for
     each decay, the mean square of momentum over that of gradients (1 where gradients
     agree, (1 - b)/(1 + b) where they are noise); of the mean square gradient at the two
-    shorter decays over that at the longest, and now over that at the shortest; and
-    whether the tensor has two axes or more. Their scale does not matter.
+    shorter decays over that at the longest, and now over that at the shortest. Their
+    scale does not matter. Then whether the tensor has two axes or more; and the
+    logarithm of how many of the model have, less 1, for what is deep breaks sooner.
 
     Args:
       grad: [*p].
       history: of this tensor, which contains `grad`.
       filled: as `history.filled` returns, for moments start at zero.
+      matrices: tensors of two axes or more among all that are trained.
     """
     axes = tuple(range(1, grad.ndim + 1))
     steady = jnp.mean(jnp.square(history.momentum), axis=axes)
@@ -122,10 +127,10 @@ def signal(
     square = jnp.mean(history.row, axis=axes) / filled["factored"]
     parts = jnp.concatenate([steady, square[:2], jnp.mean(jnp.square(grad))[None]])
     wholes = square[jnp.array([0, 1, 2, 2, 2, 0])]
-    known = wholes > 1e-20  # or a share's derivative would overflow
-    share = jnp.where(known, parts / jnp.where(known, wholes, 1), 1)
-    matrix = jnp.full(1, float(grad.ndim >= 2), share.dtype)
-    return jnp.concatenate([jnp.log(share + 1e-4) / 2, matrix])
+    large = wholes > 1e-20  # or a share's derivative would overflow
+    share = jnp.where(large, parts / jnp.where(large, wholes, 1), 1)
+    known = [float(grad.ndim >= 2), math.log(max(1, matrices)) - 1]
+    return jnp.concatenate([jnp.log(share + 1e-4) / 2, jnp.array(known, share.dtype)])
 
 
 def _rescaled(grad: jax.Array, history: History) -> tuple[jax.Array, History]:

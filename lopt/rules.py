@@ -42,8 +42,8 @@ def mlp(
         (constants of the original).
       time: time inputs: any of "absolute" (tied to the horizon trained at),
         "relative" (needs `num_steps`) and "log"; at least one.
-      signal: whether it sees how noisy a tensor's gradients are, and whether they grow
-        (`features.signal`); not in the original.
+      signal: whether it sees how noisy a tensor's gradients are, whether they grow,
+        and how deep the model is (`features.signal`); not in the original.
       nominal: weight of Adam's direction, made of the rule's own averages, that is
         added to the network's (arXiv:2209.11208); where it is not 0 the network's last
         layer starts at 0, so that an untrained rule is Adam of rate `step_mult`. 0 in
@@ -77,7 +77,7 @@ def mlp(
             net[f"w{layers}"] = jnp.zeros_like(net[f"w{layers}"])
         return {"network": net, "decays": history.init_decays()}
 
-    def leaf(theta, grad, param, past, count, now):
+    def leaf(theta, grad, param, past, count, now, matrices):
         """Returns the update and the new history of one tensor."""
         grad, param = jnp.asarray(grad), jnp.asarray(param)  # floats of Python too
         if not param.size:
@@ -94,6 +94,7 @@ def mlp(
             relative=eps == "relative",
             clip=clip,
             filled=filled if signal else None,
+            matrices=matrices,
         )
         outputs = network.apply(theta["network"], inputs, scales)
         if nominal:
@@ -134,7 +135,8 @@ def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArg
         grads, tree = jax.tree.flatten(grads)
         params, *past = map(tree.flatten_up_to, (params, *state.history))
         past = map(history.History, *past)
-        when = state.count, now(count=state.count)
+        matrices = sum(jnp.ndim(p) >= 2 for p in params)
+        when = state.count, now(count=state.count), matrices
         pairs = [leaf(*x, *when) for x in zip(grads, params, past, strict=True)]
         updates, past = ([pair[i] for pair in pairs] for i in range(2))
         count = optax.safe_increment(state.count)

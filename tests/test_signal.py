@@ -4,24 +4,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_rule
 
-from lopt import features, history
+from lopt import features, history, rules
 
 DECAYS = np.array([0.9, 0.99, 0.999])
 SHAPES = [(40, 50), (2000,), (2, 20, 50)]
 
 
-def seen(grads):
+def seen(grads, matrices=1):
     """Returns the signals after gradients [t, *p]."""
     theta, past = history.init_decays(), history.init(grads[0])
     for grad in grads:
         past = history.update(theta, grad, past)
-    return features.signal(grads[-1], past, history.filled(theta, len(grads) - 1))
+    filled = history.filled(theta, len(grads) - 1)
+    return features.signal(grads[-1], past, filled, matrices)
 
 
 def shares(grads):
     """Returns what the logarithms are of."""
-    return np.exp(2 * np.asarray(seen(grads)[:-1])) - 1e-4
+    return np.exp(2 * np.asarray(seen(grads)[:-2])) - 1e-4
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -51,8 +53,30 @@ def test_gradients_that_grow_show_in_the_shorter_averages():
 
 
 @pytest.mark.parametrize(("shape", "expected"), [*zip(SHAPES, (1, 0, 1), strict=True)])
-def test_the_last_says_whether_there_are_two_axes(shape, expected):
-    assert seen(jnp.ones((1, *shape)))[-1] == expected
+def test_one_says_whether_there_are_two_axes(shape, expected):
+    assert seen(jnp.ones((1, *shape)))[-2] == expected
+
+
+def test_the_last_says_how_deep_a_model_is():
+    grads = jnp.ones((1, 3, 2))
+    found = [float(seen(grads, count)[-1]) for count in (0, 1, 20)]
+    np.testing.assert_allclose(found, [-1, -1, np.log(20) - 1], rtol=1e-6)
+
+
+def test_a_rule_sees_how_many_matrices_a_model_has():
+    rule = rules.build("mlp", **tiny_rule.ARGS | {"signal": True})
+    theta = rule.init(jax.random.key(0))
+    theta["network"]["w0"]["tensor"] = theta["network"]["w0"]["tensor"].at[-1].set(3.0)
+    tx, one = rule.bind(theta, num_steps=5), jnp.ones((3, 2))
+
+    def first(params):
+        updates, _ = tx.update(params, tx.init(params), params)
+        return updates["w"]
+
+    alone = first({"w": one})
+    bias, more = {"b": jnp.ones(2)}, {"v": jnp.ones((2, 2))}
+    np.testing.assert_array_equal(first({"w": one} | bias), alone)
+    assert np.any(first({"w": one} | more) != alone)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-3, 1e6])
