@@ -1,6 +1,8 @@
 """One meta-step: estimate, clip, outer optimizer, average; one compiled program."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -31,13 +33,33 @@ class MetaState(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """`init(data) -> state`; `step(state, data) -> (state, metrics)`.
+    """`init(data) -> state`; `step(state, data) -> (state, metrics)`, donating `state`.
 
-    `step` is compiled once and donates `state`.
+    Attributes:
+      init: makes the first state.
+      step: one meta-step, by the program of the family whose turn it is.
+      program: (state, data, draw) -> (state, metrics), jitted, for each of `draws`.
+      draws: places of families; None alone where there is one.
     """
 
     init: Callable[[Any], MetaState]
     step: Callable[[MetaState, Any], tuple[MetaState, dict[str, jax.Array]]]
+    program: Callable[..., tuple[MetaState, dict[str, jax.Array]]] | None = None
+    draws: tuple[int | None, ...] = ()
+
+    def trace(self, data: Any) -> None:
+        """Raises what a meta-step of any family would."""
+        state = jax.eval_shape(self.init, data)
+        for draw in self.draws:
+            self.program.eval_shape(state, data, draw)
+
+    def compile(self, data: Any) -> None:
+        """Compiles all programs side by side; else each waits for its first turn."""
+        state = jax.eval_shape(self.init, data)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            lowered = (self.program.lower(state, data, draw) for draw in self.draws)
+            for one in [pool.submit(program.compile) for program in lowered]:
+                one.result()
 
 
 def build(
@@ -83,9 +105,12 @@ def build(
             estimator=estimator.init(theta, data, worker_key),
         )
 
-    def meta_step(state: MetaState, data: Any) -> tuple[MetaState, dict]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        estimate, workers = estimator.estimate(state.theta, state.estimator, data, key)
+    def key_of(step: jax.Array) -> jax.Array:
+        return jax.random.fold_in(jax.random.key(seed), step)
+
+    def meta_step(state: MetaState, data: Any, draw: int | None):
+        args = state.theta, state.estimator, data, key_of(state.step)
+        estimate, workers = estimator.estimate(*args, *[draw] * (draw is not None))
         new, update_norm = _updated(outer, average, state, estimate)
         metrics = dict(
             estimate.metrics,
@@ -96,14 +121,24 @@ def build(
         )
         return MetaState(state.step + 1, *new, workers), metrics
 
-    step = jax.jit(
+    program = jax.jit(
         meta_step,
+        static_argnums=2,
         donate_argnums=0,
         in_shardings=(sharding, replicated),
         out_shardings=(sharding, replicated),
     )
     init = jax.jit(first_state, in_shardings=replicated, out_shardings=sharding)
-    return Learner(init, step)
+    draws: tuple = (None,)
+    place = jax.jit(lambda step: estimator.draw(key_of(step)))
+    if estimator.draw is not None:
+        draws = tuple(range(len(estimator.sharding.own)))
+
+    def step(state: MetaState, data: Any) -> tuple[MetaState, dict]:
+        draw = int(place(state.step)) if len(draws) > 1 else None
+        return program(state, data, draw)
+
+    return Learner(init, step, program, draws)
 
 
 def theta_key(seed: int) -> jax.Array:

@@ -98,6 +98,7 @@ def loop(
         if run.validate_every and not progress.step:
             with _timed(progress):
                 _validate(progress, tools)
+        _compile(progress, tools)
         while progress.step < run.outer.num_steps and not stop():
             _advance(progress, tools)
         _look(progress, tools)
@@ -127,6 +128,15 @@ def _start(run: Run, keeper: Any) -> Progress:
     notes = dict(found.notes)
     refuse_other(notes.pop("config"), run.config, where=f"checkpoint {found.step}")
     return Progress(**found.state, **notes)
+
+
+def _compile(progress: Progress, tools: Tools) -> None:
+    """Compiles what is to come of several families."""
+    run, many = tools.run, len(tools.run.families)
+    if many > 1 and progress.step < run.outer.num_steps:
+        tools.bar.say(f"compiling {many} families")
+        with _timed(progress):
+            run.learner.compile(run.data)
 
 
 def _advance(progress: Progress, tools: Tools) -> None:

@@ -123,9 +123,8 @@ class Run:
     scores: Callable[[Any], dict[str, jax.Array]]
 
     def trace(self) -> None:
-        """Raises what the first meta-step would, such as that a task has no logits."""
-        state = jax.eval_shape(self.learner.init, self.data)
-        jax.eval_shape(self.learner.step, state, self.data)
+        """Raises what a meta-step would, such as that a task has no logits."""
+        self.learner.trace(self.data)
 
 
 def build(config: Any) -> Run:

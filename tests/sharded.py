@@ -30,7 +30,7 @@ def estimator(name, inner):
 
 
 def meta_gradients(name, num_devices, *, rule, family):
-    """Returns the first two meta-gradients, flat, and the number of compilations."""
+    """Returns the first two meta-gradients, flat, and compilations for each family."""
     inner = toys.inner(rule, family, window=2, horizon=3, stagger=True)
     learn = learner.build(
         rule=rule,
@@ -49,11 +49,13 @@ def meta_gradients(name, num_devices, *, rule, family):
     state = learn.init(data)
     used = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state.estimator)}
     assert used == {num_devices}, used
-    thetas = [flat(state.theta)]
+    thetas, drawn = [flat(state.theta)], set()
     for _ in range(2):
-        state, _ = learn.step(state, data)
+        state, metrics = learn.step(state, data)
         thetas.append(flat(state.theta))
-    return -np.diff(thetas, axis=0).ravel(), learn.step._cache_size()
+        drawn.add(int(metrics.get("family", 0)))
+    compilations = learn.program._cache_size() / len(drawn)
+    return -np.diff(thetas, axis=0).ravel(), compilations
 
 
 def flat(tree):

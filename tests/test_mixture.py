@@ -11,7 +11,7 @@ import toys
 import configs.mixture
 import meta_train.run
 from evaluation import settings
-from meta_train import estimators, logging
+from meta_train import estimators, learner, logging
 from meta_train.loop import loop
 
 KEY = jax.random.key(3)
@@ -50,18 +50,17 @@ def start(mixture):
 
 def keys_that_draw(mixture, name, count):
     """Returns keys at which a mixture draws a family."""
-    theta, state = start(mixture)
-    estimate = jax.jit(lambda k: mixture.estimate(theta, state, DATA, k)[0].metrics)
     wanted = list(pair()).index(name)
     keys = jax.random.split(KEY, 8 * count)
-    return [k for k in keys if estimate(k)["family"] == wanted][:count]
+    return [k for k in keys if mixture.draw(k) == wanted][:count]
 
 
 def test_the_drawn_family_gets_its_own_data_and_the_others_state_waits():
     mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=True)
     theta, state = start(mixture)
     (key,) = keys_that_draw(mixture, "b", 1)
-    found, after = jax.jit(mixture.estimate)(theta, state, DATA, key)
+    estimate = jax.jit(mixture.estimate, static_argnums=4)
+    found, after = estimate(theta, state, DATA, key, 1)
     own_key = jax.random.split(key)[1]
     alone, own = jax.jit(pair()["b"].estimate)(theta, state.own[1], DATA[1], own_key)
     close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5)  # noqa: E731
@@ -80,7 +79,7 @@ def test_gradients_are_divided_by_the_mean_norm_of_their_family():
     for key in keys_that_draw(mixture, "a", 3):
         own_key = jax.random.split(key)[1]
         alone, _ = pair()["a"].estimate(theta, state.own[0], DATA[0], own_key)
-        found, state = mixture.estimate(theta, state, DATA, key)
+        found, state = mixture.estimate(theta, state, DATA, key, 0)
         squares.append(float(optax.tree.norm(alone.grad, squared=True)))
         weights = 0.9 ** np.arange(len(squares))[::-1]
         mean = np.average(squares, weights=weights)
@@ -94,7 +93,7 @@ def test_gradients_may_be_left_as_they_are():
     mixture = estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=False)
     theta, state = start(mixture)
     (key,) = keys_that_draw(mixture, "a", 1)
-    found, _ = mixture.estimate(theta, state, DATA, key)
+    found, _ = mixture.estimate(theta, state, DATA, key, 0)
     own_key = jax.random.split(key)[1]
     alone, _ = pair()["a"].estimate(theta, state.own[0], DATA[0], own_key)
     close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5)  # noqa: E731
@@ -113,7 +112,7 @@ def test_an_explosion_does_not_silence_its_family():
     state, found = mixture.init(theta, (1.0, 1.0), KEY), {}
     for at, size in enumerate([2.0, 2.0, 1e6, 2e25, *[2.0] * 20]):
         data = (jnp.float32(size), jnp.float32(1))
-        found[at], state = mixture.estimate(theta, state, data, KEY)
+        found[at], state = mixture.estimate(theta, state, data, KEY, 0)
     assert found[1].grad["x"] == 1 and found[2].grad["x"] > 1e5
     assert found[2].metrics["family_grad_norm"] == 1e6
     assert 0.5 < found[23].grad["x"] <= 1
@@ -124,19 +123,37 @@ def test_a_family_without_a_valid_worker_has_no_loss_and_does_not_count():
     theta, state = start(mixture)
     (key,) = keys_that_draw(mixture, "a", 1)
     nothing = jax.tree.map(lambda x: x * jnp.nan, theta)
-    found, after = mixture.estimate(nothing, state, DATA, key)
+    found, after = mixture.estimate(nothing, state, DATA, key, 0)
     assert found.metrics["valid"] == 0 and jnp.isnan(found.loss)
     assert optax.tree.norm(found.grad) == 0 == after.weight[0]
 
 
-def test_families_are_drawn_by_weight_from_one_compiled_program():
+def test_families_are_drawn_by_weight():
     mixture = estimators.mix(pair(), {"a": 3.0, "b": 1.0}, balance=True)
-    theta, state = start(mixture)
-    estimate = jax.jit(mixture.estimate)
-    keys = jax.random.split(KEY, 400)
-    drawn = [int(estimate(theta, state, DATA, k)[0].metrics["family"]) for k in keys]
+    drawn = jax.vmap(mixture.draw)(jax.random.split(KEY, 400))
     assert abs(np.mean(drawn) - 0.25) < 3 * (0.75 * 0.25 / 400) ** 0.5
-    assert estimate._cache_size() == 1
+
+
+def test_programs_of_families_are_compiled_beforehand():
+    learn = learner.build(
+        rule=toys.heavy_ball(),
+        estimator=estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=True),
+        outer=optax.sgd(0.1),
+        average=0.9,
+        seed=0,
+        mesh=meta_train.run.worker_mesh(),
+    )
+    data = jax.device_put(DATA)
+    state = learn.init(data)
+    learn.compile(data)
+    compiled, drawn = [], set()
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, _, **kw: compiled.append(kw) if "backend_compile" in event else 0
+    )
+    for _ in range(8):
+        state, metrics = learn.step(state, data)
+        drawn.add(int(metrics["family"]))
+    assert drawn == {0, 1} and len(compiled) == 1, compiled  # of the draw
 
 
 def test_a_mixture_of_one_is_that_one():

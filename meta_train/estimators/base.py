@@ -42,7 +42,9 @@ class Estimator(NamedTuple):
 
     `estimate` returns `(Estimate, state)`. Both are pure and jittable. `steps` is how
     many inner steps an estimate takes, of all workers together. `sharding` is a prefix
-    of the state's tree: how its leaves lie on the devices of axis "worker".
+    of the state's tree: how its leaves lie on the devices of axis "worker". Where
+    there are several families, `draw(key)` says which place one has that speaks at the
+    meta-step of that key, and `estimate` takes that, an integer of Python, as well.
     """
 
     init: Callable[[Theta, Any, jax.Array], EstimatorState]
@@ -51,6 +53,7 @@ class Estimator(NamedTuple):
     ]
     steps: int = 0
     sharding: Any = PartitionSpec("worker")
+    draw: Callable[[jax.Array], jax.Array] | None = None
 
 
 def worker_keys(key: jax.Array, num_workers: int) -> jax.Array:

@@ -33,8 +33,8 @@ def mix(
 ) -> Estimator:
     """Returns the estimator that draws, by weight, whose estimate a meta-step takes.
 
-    All workers follow one draw, so that a meta-step costs what its family costs, and
-    each family is compiled once. The data are a tuple, one entry for each family in
+    All workers follow one draw, so that a meta-step costs what its family costs; each
+    family is a program of its own. The data are a tuple, one entry for each family in
     order; only the drawn one's state moves on. Metrics gain `family`, the drawn one's
     place in the order, and `family_grad_norm`, before any division.
 
@@ -65,36 +65,30 @@ def mix(
         own = tuple(one.init(theta, arrays, own_key) for one, arrays, own_key in each)
         return MixtureState(own, jnp.zeros(len(names)), jnp.zeros(len(names)))
 
-    def speaking(index: int) -> Any:
-        def speak(theta, own, data, key):
-            one = estimators[names[index]]
-            found, moved = one.estimate(theta, own[index], data[index], key)
-            return found, (*own[:index], moved, *own[index + 1 :])
-
-        return speak
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.choice(jax.random.split(key)[0], len(names), p=shares)
 
     def estimate(
-        theta: Theta, state: MixtureState, data: tuple, key: jax.Array
+        theta: Theta, state: MixtureState, data: tuple, key: jax.Array, drawn: int
     ) -> tuple[Estimate, MixtureState]:
-        draw_key, own_key = jax.random.split(key)
-        drawn = jax.random.choice(draw_key, len(names), p=shares)
-        branches = [speaking(index) for index in range(len(names))]
-        found, own = jax.lax.switch(drawn, branches, theta, state.own, data, own_key)
-        state = _counted(state._replace(own=own), drawn, found)
+        own_key = jax.random.split(key)[1]
+        one, own = estimators[names[drawn]], list(state.own)
+        found, own[drawn] = one.estimate(theta, own[drawn], data[drawn], own_key)
+        state = _counted(state._replace(own=tuple(own)), drawn, found)
         scale = jnp.sqrt(state.square[drawn] / state.weight[drawn]) if balance else 1.0
         grad = jax.tree.map(lambda g: g / jnp.where(scale > 0, scale, 1), found.grad)
         norm = optax.tree.norm(found.grad)
-        metrics = found.metrics | {"family": drawn, "family_grad_norm": norm}
+        metrics = found.metrics | {"family": jnp.int32(drawn), "family_grad_norm": norm}
         return found._replace(grad=grad, metrics=metrics), state
 
     everywhere = PartitionSpec()
     workers = tuple(one.sharding for one in estimators.values())
     steps = max(one.steps for one in estimators.values())
     sharding = MixtureState(workers, everywhere, everywhere)
-    return Estimator(init, estimate, steps, sharding)
+    return Estimator(init, estimate, steps, sharding, draw)
 
 
-def _counted(state: MixtureState, drawn: jax.Array, found: Estimate) -> MixtureState:
+def _counted(state: MixtureState, drawn: int, found: Estimate) -> MixtureState:
     """Returns the state with a gradient counted, if any worker was valid.
 
     It counts as no more than `OUTLIER` times the mean so far, lest one explosion
