@@ -30,7 +30,7 @@ MATCHING = {  # that of configs/demo.py
 # Of each: its arguments, whether an estimate is a whole run, and for how many horizons
 # in a row a replica is measured: more where estimates are noisy and cheap.
 ESTIMATORS = {
-    "full": ("full", {}, True, 1),
+    "full": ("full", {"clip": None}, True, 1),
     "full_smoothed": ("smoothed", {"noise": NOISE}, True, 1),
     "truncated": ("truncated", {}, False, 1),
     "multi_step": ("multi_step", {"decay": 0.9}, False, 1),

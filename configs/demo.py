@@ -33,7 +33,7 @@ ESTIMATORS = {
     "truncated": {},
     "multi_step": {"decay": 0.9},
     "smoothed": {"noise": NOISE},
-    "full": {},
+    "full": {"clip": None},
     "es": {"noise": NOISE},
     "truncated_es": {"noise": NOISE},
     "pes": {"noise": NOISE},

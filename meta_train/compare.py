@@ -120,7 +120,7 @@ def _problem(
         )
         for label in estimators
     }
-    full = build("full", inner=inners[True], num_workers=num_workers)
+    full = build("full", inner=inners[True], num_workers=num_workers, clip=None)
     theta = rule.init(learner.theta_key(seed))
     facts = {
         "family": family.name,

@@ -169,7 +169,7 @@ def test_without_a_buffer_nothing_is_kept():
 def test_whole_runs_leave_nothing_to_go_on_with(name):
     family = toys.quadratic()
     inner = toys.inner(toys.heavy_ball(), family, window=2, horizon=9, fresh=0.2)
-    args = {"noise": toys.noise(0.1)} if name == "es" else {}
+    args = {"noise": toys.noise(0.1)} if name == "es" else {"clip": None}
     with pytest.raises(ValueError, match="set config.inner.fresh = 1.0"):
         estimators.build(name, inner=inner, num_workers=1, **args)
 

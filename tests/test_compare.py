@@ -19,7 +19,7 @@ WHOLE = ("full", "es")
 
 def plan(name, inners):
     """Returns how to measure an estimator over a horizon, of two windows."""
-    args = {} if name in ("full", "truncated") else NOISY
+    args = {"full": {"clip": None}, "truncated": {}}.get(name, NOISY)
     estimator = estimators.build(
         name, inner=inners[name in WHOLE], num_workers=4, **args
     )

@@ -83,7 +83,7 @@ ALL = KICKED | {
     "truncated": {},
     "multi_step": {"decay": 0.9},
     "smoothed": {},
-    "full": {},
+    "full": {"clip": None},
     "bootstrapped": MATCHED | {"reuse": True},
 }
 

@@ -74,7 +74,7 @@ def test_smoothed_is_the_mean_of_two_gradients():
 
 def test_full_gradient_of_runs_of_each_length_equals_a_python_loop():
     inner = toys.inner(RULE, family(), window=2, horizon=(3, 7))
-    estimator = estimators.build("full", inner=inner, num_workers=1)
+    estimator = estimators.build("full", inner=inner, num_workers=1, clip=None)
     theta, count = RULE.init(KEY), jnp.zeros(1, jnp.int32)
 
     def both(key):
@@ -88,3 +88,20 @@ def test_full_gradient_of_runs_of_each_length_equals_a_python_loop():
     assert set(horizons.tolist()) == {3, 4, 5, 6, 7}
     counts = jnp.arange(7)[None] < horizons[:, None]
     close(found, jax.tree.map(lambda g: jnp.mean(g, 1, where=counts), each))
+
+
+def test_full_clips_the_gradient_of_each_run():
+    keys = [batch_keys(jax.random.split(k)[1], 6) for k in worker_keys(KEY, 3)]
+    theta = RULE.init(KEY)
+    each = jax.vmap(jax.grad(lambda t, keys: losses(t, keys).mean()), (None, 0))
+    grads = jax.jit(each)(theta, jnp.stack(keys))
+    norms = jnp.sqrt(sum(jnp.square(g) for g in jax.tree.leaves(grads)))
+    clip = float(jnp.median(norms))
+    assert norms.min() < 0.99 * clip and norms.max() > 1.01 * clip
+    scaled = jax.tree.map(lambda g: (g * jnp.minimum(1, clip / norms)).mean(), grads)
+    close(estimated("full", clip=clip).grad, scaled)
+
+
+def test_full_refuses_a_bound_that_is_not_positive():
+    with pytest.raises(ValueError, match="clip must be positive or None, got clip=0"):
+        estimated("full", clip=0.0)

@@ -99,7 +99,7 @@ def test_truncation_prefers_too_small_learning_rates(name):
     assert short > 0.2 and whole < -0.2  # descent lowers the rate, or raises it
     inner = toys.inner(toys.heavy_ball(), noisy, window=2, horizon=10)
     num_windows = 1 if name == "full" else 5
-    args = WINDOWED.get(name, {})
+    args = WINDOWED.get(name, {"clip": None})
     found = sampled(name, inner, sgd(rate), num_windows=num_windows, **args)
     expected = whole if name == "full" else short
     agree(found["log_lr"], np.full(1, expected), within=0.2)

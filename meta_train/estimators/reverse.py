@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from meta_train.estimators.base import (
     Contribution,
@@ -59,8 +60,8 @@ def multi_step(*, inner: Inner, num_workers: int, decay: float) -> Estimator:
     return _reverse_mode(mixed, inner=inner, num_workers=num_workers)
 
 
-def full(*, inner: Inner, num_workers: int) -> Estimator:
-    """Returns the exact gradient of whole runs.
+def full(*, inner: Inner, num_workers: int, clip: float | None) -> Estimator:
+    """Returns the gradient of whole runs, exact but for `clip`.
 
     It is rematerialised, so that memory grows as the root of the horizon, at the cost
     of a second run forward.
@@ -68,7 +69,14 @@ def full(*, inner: Inner, num_workers: int) -> Estimator:
     Args:
       inner: what each worker runs; its `window` and `stagger` do not matter.
       num_workers: inner runs in parallel, n.
+      clip: greatest norm of one worker's gradient, lest a run where it explodes
+        (arXiv:1810.10180) be all of the mean; None: any.
+
+    Raises:
+      ValueError: for a bound that is not positive.
     """
+    if clip is not None and clip <= 0:
+        raise ValueError(f"clip must be positive or None, got {clip=}.")
 
     def measure(theta: Theta, worker: Worker, data: Any, key: jax.Array):
         def value(theta: Theta) -> tuple[jax.Array, tuple]:
@@ -77,7 +85,11 @@ def full(*, inner: Inner, num_workers: int) -> Estimator:
 
         (scalar, aux), grad = jax.value_and_grad(value, has_aux=True)(theta)
         after, losses = aux
-        return grad, losses, scalar, all_finite((losses.value, grad, after.params))
+        valid = all_finite((losses.value, grad, after.params))
+        if clip is not None:
+            norm = optax.tree.norm(grad)
+            grad = optax.tree.scale(clip / jnp.maximum(clip, norm), grad)
+        return grad, losses, scalar, valid
 
     return per_run(measure, inner=inner, num_workers=num_workers, runs=1)
 
