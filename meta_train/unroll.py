@@ -70,6 +70,9 @@ class Inner(NamedTuple):
 
 REDUCTIONS = {
     "mean": lambda value, worker, best: value,
+    "late": lambda value, worker, best: (
+        3 * jnp.square(worker.step / worker.horizon) * value
+    ),
     "last": lambda value, worker, best: jnp.where(
         worker.step == worker.horizon, worker.horizon * value, 0
     ),
@@ -110,7 +113,9 @@ def inner(
         steps, and those of whole runs weigh each alike.
       growth: windows of a worker over which the most grows, geometrically, from the
         least to its value; 0: it is there from the start.
-      reduce: what theta is to lower of the losses of a run: "mean", "last" or "min".
+      reduce: what theta is to lower of the losses of a run: their "mean"; "late", the
+        mean weighed by the square of the share of the run that is done; the "last"; or
+        the "min".
       valid_weight: in [0, 1]; that of the loss on the split `outer_valid` in the
         meta-loss, the rest being that of the loss on `train`. Without it rules learn
         to overfit.
