@@ -23,26 +23,31 @@ def recipe(name, variant=""):
     return runpy.run_path(str(RECIPES / f"{name}.py"))["get_config"](variant)
 
 
-@every
-@pytest.mark.parametrize("variant", ["quick", "gpu,quick"])
-def test_recipes_build(name, variant):
-    run = meta_train.run.build(recipe(name, variant))
+RECIPES_OF = [("mu_mlp", ""), ("mu_mlp", "start"), ("mu_norm", "")]
+
+
+@pytest.mark.parametrize(("name", "variant"), RECIPES_OF)
+def test_recipes_build_and_quick_changes_no_key(name, variant):
+    full, quick = recipe(name, variant), recipe(name, f"{variant},quick".strip(","))
+    meta_train.run.build(full)
+    run = meta_train.run.build(quick)
     run.trace()
     assert run.validate_every
+    trees = [jax.tree.structure(settings.resolve(c["rule"])) for c in (full, quick)]
+    assert trees[0] == trees[1] and set(full) == set(quick) and quick != full
 
 
 @every
 def test_an_unknown_variant_of_a_recipe_lists_the_known(name):
-    with pytest.raises(ValueError, match="known: gpu, quick"):
+    with pytest.raises(ValueError, match="known: (start, )?quick"):
         recipe(name, "quik")
 
 
-@every
-def test_quick_and_gpu_change_values_but_no_key(name):
-    full, quick, gpu = (recipe(name, x) for x in ("", "quick", "gpu"))
-    trees = [jax.tree.structure(settings.resolve(c)) for c in (full, quick, gpu)]
-    assert trees[0] == trees[2] and full.estimator != gpu.estimator
-    assert set(quick.rule.args) == set(full.rule.args) and quick != full
+def test_the_second_stage_starts_from_what_the_first_has_made():
+    first, second = recipe("mu_mlp", "start"), recipe("mu_mlp")
+    start = lopt.read(RECIPES.parent.parent / second.theta.start)
+    assert settings.resolve(start.card["config"]) == settings.resolve(first)
+    assert start.card["meta_steps"] == first.outer.num_steps
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} & {*lopt.released()}))
