@@ -115,7 +115,7 @@ def test_the_clock_stands_while_theta_is_judged(monkeypatch):
     def waits(data):
         now[0] += 100
 
-    init = lambda data: SimpleNamespace(step=0)  # noqa: E731
+    init = lambda data: SimpleNamespace(step=0, average=None)  # noqa: E731
     learner = SimpleNamespace(init=init, step=step, compile=waits)
     one, rows = SimpleNamespace(learner=learner, data=()), []
     for row, _ in ablations.trained(one, 8.0):
