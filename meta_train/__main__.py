@@ -1,6 +1,7 @@
 """The command line: `python -m meta_train --config=... --workdir=...`."""
 
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     from meta_train.config import OtherConfig, claim
-    from meta_train.export import export
+    from meta_train.export import curve, export
     from meta_train.loop import Stopped, loop
     from meta_train.run import build
 
@@ -72,7 +73,11 @@ def main(argv: list[str]) -> None:
     if progress.step < run.outer.num_steps:
         print(f"Stopped by SIGTERM at meta-step {progress.step}; saved.", flush=True)
         return
-    print(f"artifact: {export(run, progress, workdir / 'artifact')}", flush=True)
+    command = shlex.join(["python", "-m", "meta_train", *sys.argv[1:]])
+    made = {"command": command, "curve": curve(workdir)}
+    print(
+        f"artifact: {export(run, progress, workdir / 'artifact', **made)}", flush=True
+    )
 
 
 if __name__ == "__main__":

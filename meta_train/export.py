@@ -6,6 +6,7 @@ Once it has been judged, its card takes the results, and a verdict, too:
 """
 
 import argparse
+import itertools
 import json
 import math
 import platform
@@ -16,17 +17,22 @@ from typing import Any
 import jax
 
 from lopt import artifact, mup
+from meta_train.logging import METRICS
 from meta_train.loop import Progress
 from meta_train.run import Run
 
+CURVE = 200  # meta-steps whose losses a card keeps, to be made again
 
-def export(run: Run, progress: Progress, directory: Path) -> Path:
+
+def export(run: Run, progress: Progress, directory: Path, **made: Any) -> Path:
     """Writes the best averaged theta of a run as an artifact and returns its path.
 
     Args:
       run: from `run.build`.
       progress: where the run ended.
       directory: of the artifact; its files are replaced.
+      **made: for the card, how the run is made again: its `command`, and the `curve`
+        of its first losses.
     """
     rule = run.config["rule"]
     artifact.save(
@@ -34,9 +40,15 @@ def export(run: Run, progress: Progress, directory: Path) -> Path:
         rule=rule["name"],
         rule_args=dict(rule["args"]),
         theta=jax.device_get(run.whole(progress.best)),
-        card=card(run, progress),
+        card=card(run, progress) | made,
     )
     return Path(directory)
+
+
+def curve(workdir: Path) -> list[float | None]:
+    """Returns the losses of the first `CURVE` meta-steps; None where all diverged."""
+    with (Path(workdir) / METRICS).open() as rows:
+        return [json.loads(row)["loss"] for row in itertools.islice(rows, CURVE)]
 
 
 def card(run: Run, progress: Progress) -> dict[str, Any]:
@@ -69,6 +81,7 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
         "versions": {"jax": jax.__version__, "python": platform.python_version()},
         "selected": {
             "meta_step": progress.best_step,
+            "averages": progress.blended,  # that it is the mean of
             "score": _finite(progress.best_score),
             "by": validation if validation["every"] else "last average",
         },

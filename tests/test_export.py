@@ -68,6 +68,7 @@ def test_rule_whose_every_validation_diverged_is_exported(run, progress, tmp_pat
     path = export(run, diverged, tmp_path / "artifact")
     assert lopt.read(path).card["selected"] == {
         "meta_step": 40,
+        "averages": 1,
         "score": None,
         "by": "last average",
     }
