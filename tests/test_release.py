@@ -23,10 +23,8 @@ def recipe(name, variant=""):
     return runpy.run_path(str(RECIPES / f"{name}.py"))["get_config"](variant)
 
 
-RECIPES_OF = [("mu_mlp", ""), ("mu_mlp", "start"), ("mu_norm", "")]
-
-
-@pytest.mark.parametrize(("name", "variant"), RECIPES_OF)
+@every
+@pytest.mark.parametrize("variant", ["", "start"])
 def test_recipes_build_and_quick_changes_no_key(name, variant):
     full, quick = recipe(name, variant), recipe(name, f"{variant},quick".strip(","))
     meta_train.run.build(full)
@@ -39,12 +37,13 @@ def test_recipes_build_and_quick_changes_no_key(name, variant):
 
 @every
 def test_an_unknown_variant_of_a_recipe_lists_the_known(name):
-    with pytest.raises(ValueError, match="known: (start, )?quick"):
+    with pytest.raises(ValueError, match="known: start, quick"):
         recipe(name, "quik")
 
 
-def test_the_second_stage_starts_from_what_the_first_has_made():
-    first, second = recipe("mu_mlp", "start"), recipe("mu_mlp")
+@every
+def test_the_second_stage_starts_from_what_the_first_has_made(name):
+    first, second = recipe(name, "start"), recipe(name)
     start = lopt.read(RECIPES.parent.parent / second.theta.start)
     assert settings.resolve(start.card["config"]) == settings.resolve(first)
     assert start.card["meta_steps"] == first.outer.num_steps

@@ -15,11 +15,20 @@ the best for each by itself. A variant `quick`, joined to the other by a comma, 
 seconds, for tests, and learns nothing.
 """
 
+from collections.abc import Callable
+
 from ml_collections import ConfigDict, FieldReference, config_dict
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: "", "start", "quick" or "start,quick"."""
+    return in_stages(variant, "mu_mlp", lambda c: None)
+
+
+def in_stages(
+    variant: str, name: str, change: Callable[[ConfigDict], None]
+) -> ConfigDict:
+    """Returns the config of a variant of a recipe, which `change` makes of this one."""
     words = set(variant.split(",")) - {""}
     if words - {"start", "quick"}:
         raise ValueError(f"unknown {variant=}; known: start, quick.")
@@ -27,8 +36,10 @@ def get_config(variant: str = "") -> ConfigDict:
     set_rule(c)
     set_inner_training(c)
     set_meta_training(c)
+    change(c)
     if "start" not in words:
         set_second_stage(c)
+        c.theta.start = f"configs/release/{name}_start"
     return quick(c) if "quick" in words else c
 
 
@@ -137,7 +148,6 @@ def set_second_stage(c: ConfigDict):
     shallow nets breaks deep ones, whose gradients there say nothing. From a rule that
     knows the cliff, as the first stage leaves it, small steps go along it.
     """
-    c.theta.start = "configs/release/mu_mlp_start"
     c.inner.reduce = "late"
     c.inner.horizon = (100, 250)
     c.inner.stagger = False
