@@ -1,6 +1,6 @@
 """Writes what cards of released rules say of their evaluations into a page's tables.
 
-    python -m benchmarks.releases docs/releases.md
+python -m benchmarks.releases docs/releases.md
 """
 
 import argparse
