@@ -29,8 +29,8 @@ FILES = {
     "machine costs bench results cells protocol race standings words summary tables "
     "plots panels pictures markdown page report compare __init__ __main__",
     "meta_train": "imitation worker unroll estimators theta learner checkpoint logging "
-    "config provenance validation run loop export plot moments contrast compare "
-    "__main__",
+    "config provenance validation run loop export reproduce plot moments contrast "
+    "compare __main__",
     "meta_train/estimators": "buffer base noise "
     "[reverse evolution bootstrapped implicit] combined mixture __init__",
 }
