@@ -11,9 +11,16 @@ from typing import Any
 import lopt
 from evaluation.words import bounds, least, number
 
-HEAD = """\
-| suite | rule | tuning | speed-up in steps | in seconds | final loss | test loss | lost |
-|---|---|---|---|---|---|---|---|"""
+COLUMNS = (
+    "suite",
+    "rule",
+    "tuning",
+    "speed-up in steps",
+    "in seconds",
+    "final loss",
+    "test loss",
+    "diverged",
+)
 
 
 def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
@@ -33,7 +40,7 @@ def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
 
 def table(names: list[str]) -> str:
     """Returns all that the cards of some released rules hold."""
-    lines = [HEAD]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for name in names:
         for suite, found in (lopt.read(name).card["evaluation"] or {}).items():
             lines += rows(suite, found, name)
