@@ -1,6 +1,8 @@
-"""Writes what cards of released rules say of their evaluations into a page's tables.
+"""Writes what cards of released rules say of their evaluations into a page's table.
 
-python -m benchmarks.releases docs/releases.md
+    python -m benchmarks.releases docs/releases.md
+
+The page keeps its text; a test compares the table with the cards.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""One meta-step: estimate, clip, outer optimizer, average; one compiled program."""
+"""One meta-step: estimate, clip, outer optimizer, average; one program a family."""
 
 import os
 from collections.abc import Callable

@@ -11,6 +11,7 @@ import pytest
 
 import lopt
 import meta_train.run
+from benchmarks import releases
 from evaluation import settings
 from lopt import catalogue
 
@@ -53,6 +54,12 @@ def test_the_second_stage_starts_from_what_the_first_has_made(name):
 def test_an_artifact_is_of_its_recipe(name):
     card = lopt.read(name).card
     assert settings.resolve(card["config"]) == settings.resolve(recipe(name))
+
+
+def test_the_page_of_releases_says_what_cards_say():
+    page = (RECIPES.parent.parent / "docs" / "releases.md").read_text()
+    assert releases.renewed(page) == page and "| in-dist-v1 | mu_mlp |" in page
+    assert releases.renewed(page.replace("1.21 [", "9.99 [", 1)) == page
 
 
 @pytest.mark.parametrize("name", lopt.released())

@@ -7,13 +7,12 @@ The first, which the second starts from, has been run: `configs/release/mu_mlp_s
 is its artifact. Each goes on where it was stopped.
 
 Hardware and time: the first, an NVIDIA H200, 12 minutes, two of them compiling (8.5
-meta-steps a second, of 512 pairs of runs); the second, 2 CPU cores, half an
-hour, five minutes of it compiling. Expected meta-validation: -2.93 untrained, which
-is Adam on a linear schedule; -3.21 after the first stage, -3.31 after 800 meta-steps
-of the second. Adam under muP and a cosine
-schedule has -2.97 at the best rate for all tasks of `valid-v1` together, and -3.09 at
-the best for each by itself. A variant `quick`, joined to the other by a comma, takes
-seconds, for tests, and learns nothing.
+meta-steps a second, of 512 pairs of runs); the second, 2 CPU cores, half an hour, five
+minutes of it compiling. Expected meta-validation: -2.93 untrained, which is Adam on a
+linear schedule; -3.21 after the first stage, -3.31 after 800 meta-steps of the second.
+Adam under muP and a cosine schedule has -2.97 at the best rate for all tasks of
+`valid-v1` together, and -3.09 at the best for each by itself. A variant `quick`, joined
+to the other by a comma, takes seconds, for tests, and learns nothing.
 """
 
 from collections.abc import Callable
