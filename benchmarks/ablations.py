@@ -96,7 +96,7 @@ def standard(entry: suites.Entry) -> suites.Entry:
 
 def config(name: str, seed: int, *, quick: bool) -> dict[str, Any]:
     """Returns the resolved config of a variant."""
-    c = mu_mlp.get_config("start,quick" if quick else "start")
+    c = mu_mlp.get_config("first,quick" if quick else "first")
     c.estimator.num_workers = 8
     tasks = ("softmax_regression", "quadratic") if quick else TASKS
     c.family.args = {task: float(task in tasks) for task in suites.SUITES["train-v2"]}

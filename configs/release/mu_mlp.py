@@ -1,18 +1,19 @@
-"""`mu_mlp`: a rule that sets its own steps, meta-trained on `train-v2` in two stages.
+"""`mu_mlp`: a rule that sets its own steps, meta-trained on `train-v2` in three stages.
 
-    python -m meta_train --config=configs/release/mu_mlp.py:start --workdir=runs/start
+    python -m meta_train --config=configs/release/mu_mlp.py:first --workdir=runs/1
+    python -m meta_train --config=configs/release/mu_mlp.py:second --workdir=runs/2
     python -m meta_train --config=configs/release/mu_mlp.py --workdir=runs/mu_mlp
 
-The first, which the second starts from, has been run: `configs/release/mu_mlp_start`
-is its artifact. Each goes on where it was stopped.
+Each starts from the artifact of the one before, which is kept beside this file, and
+goes on where it was stopped.
 
-Hardware and time: the first, an NVIDIA H200, 12 minutes, two of them compiling (8.5
-meta-steps a second, of 512 pairs of runs); the second, 2 CPU cores, half an hour, five
-minutes of it compiling. Expected meta-validation: -2.93 untrained, which is Adam on a
-linear schedule; -3.21 after the first stage, -3.31 after 800 meta-steps of the second.
-Adam under muP and a cosine schedule has -2.97 at the best rate for all tasks of
-`valid-v1` together, and -3.09 at the best for each by itself. A variant `quick`, joined
-to the other by a comma, takes seconds, for tests, and learns nothing.
+Hardware and time: the first two, an NVIDIA H200, 12 minutes each, two of them compiling
+(8.5 meta-steps a second, of 512 pairs of runs); the third, 2 CPU cores, half an hour,
+five minutes of it compiling. Expected meta-validation: -2.93 untrained, which is Adam
+on a linear schedule; -3.21, -3.27 and -3.31 after the stages. Adam under muP and a
+cosine schedule has -2.97 at the best rate for all tasks of `valid-v1` together, and
+-3.09 at the best for each by itself. A variant `quick`, joined to another by a comma,
+takes seconds, for tests, and learns nothing.
 """
 
 from collections.abc import Callable
@@ -21,25 +22,35 @@ from ml_collections import ConfigDict, FieldReference, config_dict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config of a variant: "", "start", "quick" or "start,quick"."""
-    return in_stages(variant, "mu_mlp", lambda c: None)
+    """Returns the config of a variant: a stage, "quick" or both."""
+    return in_stages(variant, "mu_mlp", lambda c: None, (5_000, 4_700))
 
 
 def in_stages(
-    variant: str, name: str, change: Callable[[ConfigDict], None]
+    variant: str,
+    name: str,
+    change: Callable[[ConfigDict], None],
+    num_steps: tuple[int, int],
 ) -> ConfigDict:
-    """Returns the config of a variant of a recipe, which `change` makes of this one."""
+    """Returns the config of a variant of a recipe that differs from this by `change`.
+
+    Its first two stages have `num_steps` meta-steps.
+    """
     words = set(variant.split(",")) - {""}
-    if words - {"start", "quick"}:
-        raise ValueError(f"unknown {variant=}; known: start, quick.")
+    if words - {"first", "second", "quick"} or {"first", "second"} <= words:
+        raise ValueError(f"unknown {variant=}; known: first, second, quick.")
     c = ConfigDict({"seed": 0})
     set_rule(c)
     set_inner_training(c)
     set_meta_training(c)
     change(c)
-    if "start" not in words:
+    c.outer.num_steps = num_steps["second" in words]
+    if "second" in words:
         set_second_stage(c)
-        c.theta.start = f"configs/release/{name}_start"
+        c.theta.start = f"configs/release/{name}_first"
+    elif "first" not in words:
+        set_third_stage(c)
+        c.theta.start = f"configs/release/{name}_second"
     return quick(c) if "quick" in words else c
 
 
@@ -117,7 +128,6 @@ def set_meta_training(c: ConfigDict):
     }
 
     c.outer = ConfigDict()
-    c.outer.num_steps = 5_000
     c.outer.learning_rate = 1e-3
     c.outer.end_learning_rate = 1e-3
     c.outer.warmup_steps = 100
@@ -142,27 +152,35 @@ def set_meta_training(c: ConfigDict):
 
 
 def set_second_stage(c: ConfigDict):
+    """Changes `c` to losses that runs end at, and anneals."""
+    c.inner.reduce = "late"
+    c.inner.horizon = (60, 600)
+    c.outer.end_learning_rate = 1e-5
+
+
+def set_third_stage(c: ConfigDict):
     """Changes `c` to exact gradients of what runs end at, in small steps.
 
     From Adam they reached a cliff within some hundred meta-steps, for what is good for
     shallow nets breaks deep ones, whose gradients there say nothing. From a rule that
-    knows the cliff, as the first stage leaves it, small steps go along it.
+    knows the cliff, as the first stages leave it, small steps go along it.
     """
     c.inner.reduce = "late"
-    c.inner.horizon = (100, 250)
+    c.inner.horizon = (100, 400)
     c.inner.stagger = False
     c.estimator.name = "full"
     c.estimator.num_workers = 2
     with c.unlocked():
         c.estimator.args = ConfigDict({"clip": 5.0})
-    c.outer.num_steps = 1_000
-    c.outer.learning_rate = 5e-5
-    c.outer.end_learning_rate = 5e-6
-    c.outer.warmup_steps = 50
+    c.outer.num_steps = 300
+    c.outer.learning_rate = 1.5e-4
+    c.outer.end_learning_rate = 1e-6
+    c.outer.warmup_steps = 20
     c.outer.clip = 5.0
-    c.validation.every = 200
+    c.log.every = 20
+    c.validation.every = 50
     c.validation.blend = True
-    c.checkpoint.every = 200
+    c.checkpoint.every = 50
 
 
 def quick(c: ConfigDict) -> ConfigDict:
