@@ -18,6 +18,7 @@ from tasks.base import TaskFamily
 from tasks.costs import flops
 
 LANES = 2**25  # parameters of all runs of a chunk together
+WORK = 2.0**42  # operations of a chunk: minutes, as one that is stopped is lost
 Say = Callable[[str], None]
 
 
@@ -123,7 +124,7 @@ class Bench:
         found = self.store.get(whats.values())
         for some, lacking in _rectangles(
             [at for at, key in keys.items() if key not in found],
-            _chunk(stand.place.params, len(hyperparameters), len(seeds)),
+            _chunk(stand.place, num_steps, len(hyperparameters), len(seeds)),
         ):
             made = curves.run(
                 stand.runner,
@@ -229,13 +230,15 @@ def _rectangles(
             yield some[start : start + per_chunk], seeds
 
 
-def _chunk(params: int, number: int, seeds: int) -> int:
+def _chunk(place: Place, num_steps: int, number: int, seeds: int) -> int:
     """Returns how many of a number of trials run at once, chunks being level.
 
-    >>> _chunk(2**20, 20, 4), _chunk(10, 20, 4), _chunk(2**30, 20, 4)
-    (7, 20, 1)
+    >>> sizes = (2**20, 2**30), (2**30, 1), (10, 2**38), (10, 1)
+    >>> [_chunk(Place("", None, 1, "", *x), 1, 20, 4) for x in sizes]
+    [7, 1, 4, 20]
     """
-    fit = max(1, LANES // (params * seeds))
+    work = place.flops * num_steps
+    fit = max(1, int(min(LANES / place.params, WORK / max(work, 1)) // seeds))
     return math.ceil(number / math.ceil(number / fit))
 
 

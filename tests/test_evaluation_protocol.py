@@ -242,10 +242,17 @@ def test_a_second_evaluation_makes_only_what_is_new(tmp_path, monkeypatch):
     assert len(made) == count + 2
 
 
-def test_chunks_give_what_one_program_gives(monkeypatch):
-    whole = judged({"adam": SMALL}).cells[0]
-    monkeypatch.setattr(bench, "LANES", 12 * 2 * 2)  # two trials on two seeds
+@pytest.mark.parametrize("limit", ["LANES", "WORK"])
+def test_chunks_give_what_one_program_gives(limit, monkeypatch):
+    whole, sizes, real = judged({"adam": SMALL}).cells[0], [], curves.run
+    monkeypatch.setattr(bench, limit, 1)  # a trial at a time
+    monkeypatch.setattr(
+        curves,
+        "run",
+        lambda *a, **k: sizes.append(len(k["hyperparameters"])) or real(*a, **k),
+    )
     parts = judged({"adam": SMALL}).cells[0]
+    assert {*sizes} == {1}
     np.testing.assert_allclose(parts.tried.valid, whole.tried.valid, rtol=1e-5)
 
 
