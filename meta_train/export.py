@@ -21,6 +21,7 @@ from meta_train.logging import METRICS
 from meta_train.loop import Progress
 from meta_train.run import Run
 
+LOSSES = "mean", "final", "valid", "test"  # of a task that a card takes
 CURVE = 200  # meta-steps whose losses a card keeps, to be made again
 
 
@@ -135,13 +136,19 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
 
 
 def _kept(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a card takes of an optimizer on a task: intervals, or its error."""
+    """Returns what a card takes of an optimizer on a task: losses, or its error."""
     if row["error"]:
         return {"error": row["error"]}
     return {
-        metric: {key: of[key] for key in ("value", "low", "high")}
+        metric: {key: _short(of[key]) for key in ("value", "low", "high")}
         for metric, of in row["metrics"].items()
+        if metric in LOSSES
     }
+
+
+def _short(number: float | None) -> float | None:
+    """Returns a number to four digits, so that cards stay below 100 kB."""
+    return None if number is None else float(f"{number:.4g}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

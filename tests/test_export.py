@@ -111,8 +111,8 @@ def test_artifact_is_below_100_kB(path):
 
 def report(directory):
     """Writes what `add_evaluation` reads of an evaluation of three optimizers."""
-    mean = {"value": 0.5, "low": 0.4, "high": 0.6, "values": [0.4, 0.6]}
-    row = {"error": None, "metrics": {"mean": mean}}
+    mean = {"value": 0.500012, "low": 0.4, "high": None, "values": [0.4, 0.6]}
+    row = {"error": None, "metrics": {"mean": mean, "accuracy": mean}}
     rows = [row | {"optimizer": name} for name in ("mine", "other")]
     rows.append({"optimizer": "adam", "error": "ValueError: no"})
     names = {"mine": False, "other": False, "adam": True}
@@ -138,7 +138,7 @@ def test_an_evaluation_goes_into_the_card_and_nothing_else_changes(path, tmp_pat
     after = lopt.read(path).card
     found = after.pop("evaluation")["toy-v1"]
     assert after == {name: x for name, x in before.items() if name != "evaluation"}
-    mean = {"value": 0.5, "low": 0.4, "high": 0.6}
+    mean = {"value": 0.5, "low": 0.4, "high": None}
     expected = {"mine": {"mean": mean}, "adam": {"error": "ValueError: no"}}
     assert found["tasks"]["toy"] == expected
     assert found["seeds"] == [4, 5] and found["standings"].keys() == {"mine", "adam"}
