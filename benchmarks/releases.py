@@ -2,15 +2,18 @@
 
     python -m benchmarks.releases docs/releases.md
 
-The page keeps its text; a test compares the table with the cards.
+The page keeps its text; a test compares the table with the cards. An evaluation may
+be drawn beside it: `--draw runs/wider` makes `docs/releases-wider-v1.png`.
 """
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lopt
+from evaluation import panels, plots, results
 from evaluation.words import bounds, least, number
 
 COLUMNS = (
@@ -55,12 +58,37 @@ def renewed(page: str) -> str:
     return re.sub(r"^\|.*(\n\|.*)*", table(names), page, count=1, flags=re.M)
 
 
-def main() -> None:
-    """Renews the table of a page."""
+def picture(found: results.Results) -> bytes:
+    """Returns, as PNG, final losses along what grows, or else losses of every task."""
+    lines = panels.lines(found.settings)
+    draws = [panels.growth(found, line) for line in lines]
+    draws = draws or [titled(found, task) for task in found.settings["tasks"]]
+    columns = next(n for n in (3, 2, 1) if len(draws) % n == 0)
+    rows = [draws[n : n + columns] for n in range(0, len(draws), columns)]
+    return plots.png(rows, found.settings["optimizers"])
+
+
+def titled(found: results.Results, task: str) -> panels.Draw:
+    """Returns a panel of training losses, with the name of the task above."""
+    panel = panels.curves(found, task, "train")
+
+    def draw(axes: Any, styles: Any) -> None:
+        panel(axes, styles)
+        axes.set_title(task)
+
+    return draw
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Renews the table of a page, and draws evaluations beside it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
-    page = parser.parse_args().page
-    page.write_text(renewed(page.read_text()))
+    parser.add_argument("--draw", type=Path, nargs="*", default=[], help="evaluations")
+    given = parser.parse_args(arguments)
+    given.page.write_text(renewed(given.page.read_text()))
+    for found in map(results.load, given.draw):
+        name = f"{given.page.stem}-{found.settings['suite']}.png"
+        given.page.with_name(name).write_bytes(picture(found))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import pytest
 import lopt
 import meta_train.run
 from benchmarks import releases
-from evaluation import settings
+from evaluation import plots, results, settings
 from lopt import catalogue
+from tests.results import results as toy
 
 RECIPES = Path(__file__).parent.parent / "configs" / "release"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.py"))
@@ -62,6 +63,29 @@ def test_the_page_of_releases_says_what_cards_say():
     assert releases.renewed(page) == page and "| in-dist-v1 | mu_mlp |" in page
     wrong = page.replace("| mu_mlp | none | ", "| mu_mlp | none | 9", 1)
     assert wrong != page and releases.renewed(wrong) == page
+
+
+def test_evaluations_are_drawn_beside_the_page(tmp_path, monkeypatch):
+    grown, apart = toy(), toy()
+    for of in apart.settings["tasks"].values():
+        of["growth"] = None
+    apart.settings["suite"] = "apart-v1"
+    for name, found in {"grown": grown, "apart": apart}.items():
+        (tmp_path / name).mkdir()
+        results.save(found, tmp_path / name)
+    shapes, png = [], plots.png
+    monkeypatch.setattr(
+        plots, "png", lambda rows, of: shapes.append([*map(len, rows)]) or png(rows, of)
+    )
+    page = tmp_path / "page.md"
+    page.write_text("| old |\n|---|\n\nText.\n")
+    releases.main(
+        [str(page), "--draw", str(tmp_path / "grown"), str(tmp_path / "apart")]
+    )
+    assert shapes == [[1], [3]]  # one line that grows; three tasks
+    for suite in ("toy-v1", "apart-v1"):
+        assert (tmp_path / f"page-{suite}.png").read_bytes().startswith(b"\x89PNG")
+    assert "old" not in page.read_text() and "Text." in page.read_text()
 
 
 @pytest.mark.parametrize("name", lopt.released())
