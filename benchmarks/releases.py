@@ -7,6 +7,7 @@ be drawn beside it: `--draw runs/wider` makes `docs/releases-wider-v1.png`.
 """
 
 import argparse
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,12 +45,14 @@ def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
 
 
 def table(names: list[str]) -> str:
-    """Returns all that the cards of some released rules hold."""
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    for name in names:
-        for suite, found in (lopt.read(name).card["evaluation"] or {}).items():
-            lines += rows(suite, found, name)
-    return "\n".join(lines)
+    """Returns all that the cards of some released rules hold, suite by suite."""
+    cards = {name: lopt.read(name).card["evaluation"] or {} for name in names}
+    suites: dict[str, dict[str, None]] = {}  # the rows of each, without repetitions
+    for name, card in cards.items():
+        for suite, found in card.items():
+            suites.setdefault(suite, {}).update(dict.fromkeys(rows(suite, found, name)))
+    head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    return "\n".join(itertools.chain(head, *suites.values()))
 
 
 def renewed(page: str) -> str:

@@ -163,9 +163,9 @@ def _named(source: str) -> Baseline:
             source, num_steps=num_steps, mup=info, learning_rate=learning_rate
         )
 
-    if schedule is None:
+    peak = schedule["peak"] if schedule else 1
+    if peak == 1:  # it sets the size of its steps by itself
         return Baseline(build, space={}, defaults={})
-    peak = schedule["peak"]
     rates = Range(peak / 10, peak * 10)
     return Baseline(
         build, {"learning_rate": rates}, {"learning_rate": peak}, learned=True

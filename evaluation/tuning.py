@@ -105,9 +105,11 @@ PROTOCOLS: dict[str, Callable[[Baseline, int], list[dict[str, Any]]]] = {
 
 def tried(baseline: Baseline | None, tuning: Tuning) -> list[dict[str, Any]]:
     """Returns the hyperparameters to try of a baseline; none of what is not one."""
-    if baseline is None or (baseline.learned and not tuning.learned):
+    if baseline is None:
         return []
     if baseline.learned:
+        if tuning.protocol == "none" or not tuning.learned:
+            return []
         rates = baseline.space["learning_rate"].grid(tuning.learned)
         return [{"learning_rate": rate} for rate in rates]
     return PROTOCOLS[tuning.protocol](baseline, tuning.trials)

@@ -20,7 +20,7 @@ import safetensors.numpy
 from lopt import rules
 from lopt.types import LearnedOptimizer, Theta
 
-SCHEMA = 1
+SCHEMA = 2  # 2: `start`, `signal`, `nominal`, verdicts, evaluations by suite
 WEIGHTS = "theta.safetensors"
 CARD = "card.json"
 
@@ -30,6 +30,7 @@ FIELDS = (
     "trained_horizon",  # least and greatest number of inner steps
     "families",
     "schedule",  # dict(name, peak), or null for rules that set their own step size
+    "start",  # what is said here of the artifact it went on from, or null
     "estimator",
     "meta_steps",
     "inner_steps",

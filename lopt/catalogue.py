@@ -1,6 +1,7 @@
 """Released rules by name, as Optax optimizers; no network needed."""
 
 import importlib.resources
+import math
 import os
 import warnings
 from pathlib import Path
@@ -39,7 +40,9 @@ def load(
     Args:
       name_or_path: a name of `released()`; anything else is a directory.
       num_steps: updates you will do; needed by rules whose time or schedule is relative
-        to it.
+        to it. Those with inputs of `features.signal` count leaves of two axes or more
+        as the model's depth: layers stacked in one leaf, or out of sight of
+        `multi_transform`, are not counted, and steps too long for what is deep.
       mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
       learning_rate: multiplies updates; a positive number, or an Optax schedule of
         step counts. By default the schedule that the rule was trained under.
@@ -49,20 +52,21 @@ def load(
     Raises:
       ValueError: if there is no such artifact, listing the released ones; naming the
         file and the check that it failed; if `num_steps` is needed and missing, or
-        below 1; if a learning rate is negative; or if a guard is asked for of a rule
-        that keeps no averages.
+        below 1; if a learning rate is not a number, negative or not finite; if a guard
+        is asked for of a rule that keeps no averages; or for arguments without a name.
 
     Warns:
       UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
     """
     if name_or_path is None:
+        if any(x is not None for x in (num_steps, mup, learning_rate, guard)):
+            raise ValueError(f"which rule? Released: {', '.join(released())}.")
         return verdicts()
     theta, rule, card = artifact.read(find(name_or_path))
     if _is_number(num_steps) and num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-    for rate in (learning_rate, guard):
-        if _is_number(rate) and rate < 0:
-            raise ValueError(f"updates descend already: got {rate}; drop the -.")
+    _check_rate("learning_rate", learning_rate)
+    _check_rate("guard", guard)
     if num_steps is not None:
         _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
     stages = [rule.bind(theta, num_steps=num_steps)]
@@ -147,6 +151,22 @@ def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None
             "updates you will do, or a learning_rate of your own."
         )
     return schedules.build(schedule["name"], peak=schedule["peak"], num_steps=num_steps)
+
+
+def _check_rate(name: str, rate: Any) -> None:
+    """Raises a ValueError for what is known, and is no learning rate."""
+    if not _is_number(rate):
+        return
+    try:
+        number = math.nan if isinstance(rate, bool) else float(rate)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"{name} must be a rate, such as 1e-3, or a schedule, got {rate!r}."
+        )
+    if number < 0:
+        raise ValueError(f"updates descend already: got {name}={rate}; drop the -.")
 
 
 def _is_number(x: Any) -> bool:

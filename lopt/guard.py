@@ -65,7 +65,8 @@ def guarded(
       threshold: > 1, or a loss that stays higher would be a spike for ever.
 
     Raises:
-      ValueError: if the threshold is not above 1.
+      ValueError: if the threshold is not above 1; from `update`, if `value` is no
+        scalar.
     """
     if not threshold > 1:
         raise ValueError(f"threshold must be above 1, got {threshold=}; try 8.")
@@ -110,6 +111,10 @@ def _watched(
     if value is None:
         return jnp.bool_(False), state
     value = jnp.asarray(value)
+    if value.ndim:
+        raise ValueError(
+            f"value must be the loss, a scalar, not of shape {value.shape}."
+        )
     eps = float(jnp.finfo(jnp.promote_types(value.dtype, jnp.bfloat16)).eps)
     value = value.astype(state.mean.dtype)
     finite = jnp.isfinite(value)

@@ -46,8 +46,8 @@ def mlp(
         and how deep the model is (`features.signal`); not in the original.
       nominal: weight of Adam's direction, made of the rule's own averages, that is
         added to the network's (arXiv:2209.11208); where it is not 0 the network's last
-        layer starts at 0, so that an untrained rule is Adam of rate `step_mult`. 0 in
-        the original.
+        layer starts at 0, so that an untrained rule goes Adam's way: with "exp", in
+        steps of rate `step_mult`. 0 in the original.
       clip: bound of the normalised inputs, without which rules trained on small
         tensors may take steps of any size in large ones; None in the original.
       step_mult: multiplies the update, 1e-3 in the original.

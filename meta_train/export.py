@@ -16,12 +16,25 @@ from typing import Any
 
 import jax
 
+import lopt
 from lopt import artifact, mup
 from meta_train.logging import METRICS
 from meta_train.loop import Progress
 from meta_train.run import Run
 
-LOSSES = "mean", "final", "valid", "test"  # of a task that a card takes
+SHOWN = "mean", "final", "valid", "test", "speedup"  # of a task, in a card
+TRAINED = (  # what a card takes of the artifact that its run went on from
+    "families",
+    "trained_widths",
+    "trained_horizon",
+    "start",
+    "estimator",
+    "meta_steps",
+    "inner_steps",
+    "seconds",
+    "hardware",
+    "code_revision",
+)
 CURVE = 200  # meta-steps whose losses a card keeps, to be made again
 
 
@@ -56,21 +69,21 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
     """Returns what is known of a run, as JSON values.
 
     Seconds are wall-clock of meta-training, summed over resumed parts; inner steps
-    count every update of every run of every worker.
+    count every update of every run of every worker. Both are of this run alone, and
+    those before it are in `start`; widths and horizons are of all.
     """
     config = run.config
     inner, estimator, validation = (
         config[name] for name in ("inner", "estimator", "validation")
     )
+    start = _facts(config["theta"]["start"])
     families = run.families.values()
     ratios = [mup.width_ratios(mup.infer(x.shapes, x.base_shapes)) for x in families]
     return {
         "families": [config["family"] | {"full_names": [x.name for x in families]}],
-        "trained_widths": [
-            min(low for low, _ in ratios),
-            max(high for _, high in ratios),
-        ],
-        "trained_horizon": list(inner["horizon"]),
+        "trained_widths": _span(*ratios, start and start["trained_widths"]),
+        "trained_horizon": _span(inner["horizon"], start and start["trained_horizon"]),
+        "start": start,
         "schedule": inner["schedule"],
         "valid_weight": inner["valid_weight"],
         "estimator": estimator,
@@ -89,6 +102,20 @@ def card(run: Run, progress: Progress) -> dict[str, Any]:
         "config": config,
         "licence": "Apache-2.0",
     }
+
+
+def _facts(start: str | None) -> dict[str, Any] | None:
+    """Returns what the card of an artifact says of its training, or None."""
+    if start is None:
+        return None
+    card = lopt.read(start).card
+    return {name: card[name] for name in ("sha256", *TRAINED)}
+
+
+def _span(*ranges: Sequence[float] | None) -> list[float]:
+    """Returns the range of all ranges that are known."""
+    known = [x for x in ranges if x is not None]
+    return [min(low for low, _ in known), max(high for _, high in known)]
 
 
 def _finite(score: float | None) -> float | None:
@@ -136,13 +163,14 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
 
 
 def _kept(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a card takes of an optimizer on a task: losses, or its error."""
+    """Returns what a card takes of an optimizer on a task, or its error."""
     if row["error"]:
         return {"error": row["error"]}
+    taken = row["metrics"] | {"speedup": row["speedup"]}
     return {
-        metric: {key: _short(of[key]) for key in ("value", "low", "high")}
-        for metric, of in row["metrics"].items()
-        if metric in LOSSES
+        name: {key: _short(x) for key, x in of.items() if key != "values"}
+        for name, of in taken.items()
+        if name in SHOWN and of
     }
 
 

@@ -1,6 +1,8 @@
 """Takes the first meta-steps of an artifact's run again, and compares their losses.
 
-python -m meta_train.reproduce mu_mlp
+    python -m meta_train.reproduce mu_mlp
+
+In the root of a checkout, as a stage may start from an artifact beside its recipe.
 """
 
 import argparse
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("artifact", help="directory, or name of a released rule")
     parser.add_argument("--compilation_cache", help="where compiled programs are kept")
     given = parser.parse_args(arguments)
-    jax.config.update("jax_compilation_cache_dir", given.compilation_cache)
+    if given.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", given.compilation_cache)
     try:
         card: dict[str, Any] = lopt.read(given.artifact).card
         run = build(card["config"])

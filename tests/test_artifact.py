@@ -88,6 +88,20 @@ def test_negative_learning_rate_is_an_error(path, rate):
         lopt.load(path, num_steps=100, learning_rate=rate)
 
 
+@pytest.mark.parametrize("argument", ["learning_rate", "guard"])
+@pytest.mark.parametrize("rate", [True, False, "adam", float("nan"), jnp.inf])
+def test_a_rate_that_is_no_number_is_an_error(path, argument, rate):
+    with pytest.raises(ValueError, match=f"{argument} must be a rate, such as"):
+        lopt.load(path, num_steps=100, **{argument: rate})
+
+
+@pytest.mark.parametrize("argument", ["num_steps", "mup", "learning_rate", "guard"])
+def test_arguments_of_no_rule_are_an_error(argument):
+    value = mup.infer(PARAMS, PARAMS) if argument == "mup" else 1
+    with pytest.raises(ValueError, match="which rule.*demo, mu_mlp"):
+        lopt.load(**{argument: value})
+
+
 @pytest.mark.parametrize("num_steps", [0, -5, np.int32(0)])
 def test_a_run_of_no_steps_is_an_error(path, num_steps):
     with pytest.raises(ValueError, match="num_steps must be at least 1, got"):
@@ -157,7 +171,7 @@ def test_truncated_card_is_named(path, tmp_path):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda c: c.update(schema=2), "card.json: its schema is 2"),
+        (lambda c: c.update(schema=1), "card.json: its schema is 1"),
         (lambda c: c.pop("golden"), "card.json: lacks golden"),
         (lambda c: c["rule"].update(name="lstm"), "card.json: .*known: mlp"),
         (lambda c: c["rule"]["args"].pop("hidden"), "card.json: .*hidden"),

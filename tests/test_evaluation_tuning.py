@@ -122,8 +122,17 @@ def test_learned_optimizers_have_a_budget_of_rates_of_their_own():
     budget = Tuning("search", 20, (0,), learned=3)
     rates = [one["learning_rate"] for one in tuning.tried(learned, budget)]
     assert rates == pytest.approx([1e-3, 1e-2, 1e-1])
-    assert tuning.tried(learned, budget._replace(learned=0)) == []
+    for none in (budget._replace(learned=0), budget._replace(protocol="none")):
+        assert tuning.tried(learned, none) == []
     assert len(tuning.tried(ADAM, budget)) == 20
+
+
+def test_a_rule_that_sets_its_own_steps_on_a_schedule_is_not_tuned(tmp_path):
+    card = {"schedule": {"name": "linear", "peak": 1.0}}
+    (found,) = entrants.find(
+        [str(tiny_rule.save(tmp_path / "rule", card=card))]
+    ).values()
+    assert not found.space and not found.learned
 
 
 def test_a_rule_with_a_schedule_is_tuned_around_the_peak_it_was_trained_under(tmp_path):

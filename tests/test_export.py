@@ -53,7 +53,8 @@ def test_exported_theta_is_the_best_average(path, progress):
 def test_card_fills_every_field_but_the_evaluation(path):
     card = json.loads((path / "card.json").read_text())
     absent = {name for name in FIELDS if card[name] is None}
-    assert absent - {"code_revision"} == {"schedule", "evaluation", "verdict"}
+    absent -= {"code_revision"}
+    assert absent == {"schedule", "start", "evaluation", "verdict"}
     assert card["trained_horizon"] == [4, 6]
     assert card["trained_widths"] == [1.0, 1.0]
     assert card["meta_steps"] == 60
@@ -61,6 +62,17 @@ def test_card_fills_every_field_but_the_evaluation(path):
     assert card["seconds"] == 12.3
     assert card["selected"]["meta_step"] == 40
     assert card["config"]["seed"] == 0
+
+
+def test_card_says_what_the_run_went_on_from(run, progress, path, tmp_path):
+    inner = run.config["inner"] | {"horizon": [5, 9]}
+    config = run.config | {"inner": inner, "theta": {"start": str(path), "frozen": ()}}
+    later = dataclasses.replace(run, config=config)
+    before = lopt.read(path).card
+    card = lopt.read(export(later, progress, tmp_path / "later")).card
+    assert card["start"]["sha256"] == before["sha256"]
+    assert card["start"]["inner_steps"] == before["inner_steps"]
+    assert card["trained_horizon"] == [4, 9] and card["start"]["start"] is None
 
 
 def test_rule_whose_every_validation_diverged_is_exported(run, progress, tmp_path):
@@ -112,7 +124,8 @@ def test_artifact_is_below_100_kB(path):
 def report(directory):
     """Writes what `add_evaluation` reads of an evaluation of three optimizers."""
     mean = {"value": 0.500012, "low": 0.4, "high": None, "values": [0.4, 0.6]}
-    row = {"error": None, "metrics": {"mean": mean, "accuracy": mean}}
+    ratio = {"value": 1.50001, "low": 1.0, "high": 2.0, "censored": 3}
+    row = {"error": None, "metrics": {"mean": mean, "accuracy": mean}, "speedup": ratio}
     rows = [row | {"optimizer": name} for name in ("mine", "other")]
     rows.append({"optimizer": "adam", "error": "ValueError: no"})
     names = {"mine": False, "other": False, "adam": True}
@@ -139,8 +152,11 @@ def test_an_evaluation_goes_into_the_card_and_nothing_else_changes(path, tmp_pat
     found = after.pop("evaluation")["toy-v1"]
     assert after == {name: x for name, x in before.items() if name != "evaluation"}
     mean = {"value": 0.5, "low": 0.4, "high": None}
-    expected = {"mine": {"mean": mean}, "adam": {"error": "ValueError: no"}}
-    assert found["tasks"]["toy"] == expected
+    speedup = {"value": 1.5, "low": 1.0, "high": 2.0, "censored": 3}
+    assert found["tasks"]["toy"] == {
+        "mine": {"mean": mean, "speedup": speedup},
+        "adam": {"error": "ValueError: no"},
+    }
     assert found["seeds"] == [4, 5] and found["standings"].keys() == {"mine", "adam"}
 
 

@@ -306,6 +306,16 @@ def test_partition_leaves_the_rest_to_others():
     close(updates, FIRST | {"vector": np.zeros(4)})
 
 
+@pytest.mark.parametrize("wrap", [optax.apply_if_finite, optax.inject_hyperparams])
+def test_wrappers_of_optax_leave_adams_steps(wrap):
+    if wrap is optax.apply_if_finite:
+        wrapped = lambda tx: wrap(tx, max_consecutive_errors=3)  # noqa: E731
+    else:
+        make = lambda learning_rate: guarded(THETA, learning_rate=learning_rate)  # noqa: E731
+        wrapped = lambda tx: wrap(make)(learning_rate=RATE)  # noqa: E731
+    close(first(wrapped)[0], FIRST)
+
+
 def test_multi_steps_averages_gradients():
     tx = optax.MultiSteps(guarded(THETA), 2)
     state, update = tx.init(PARAMS), jax.jit(tx.update)
@@ -423,8 +433,14 @@ def test_threshold_that_anything_exceeds_is_refused(threshold):
 
 
 def test_negative_rate_is_refused(load):
-    with pytest.raises(ValueError, match="updates descend already: got -0.001"):
+    with pytest.raises(ValueError, match="updates descend already: got guard=-0.001"):
         load(guard=-1e-3)(None)
+
+
+def test_a_loss_that_is_no_scalar_is_refused():
+    tx = guarded(THETA)
+    with pytest.raises(ValueError, match=r"value must be the loss.*\(1,\)"):
+        tx.update(at(GRADS, 0), tx.init(PARAMS), PARAMS, value=jnp.ones(1))
 
 
 def test_rule_without_averages_is_refused(tmp_path):

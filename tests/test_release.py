@@ -12,8 +12,10 @@ import pytest
 import lopt
 import meta_train.run
 from benchmarks import releases
+from configs.evaluate import get_config as judging
 from evaluation import plots, results, settings
 from lopt import catalogue
+from tasks import suites
 from tests.results import results as toy
 
 RECIPES = Path(__file__).parent.parent / "configs" / "release"
@@ -35,6 +37,24 @@ def test_recipes_build_and_quick_changes_no_key(name, variant):
     assert run.validate_every
     trees = [jax.tree.structure(settings.resolve(c["rule"])) for c in (full, quick)]
     assert trees[0] == trees[1] and set(full) == set(quick) and quick != full
+
+
+def test_rules_are_chosen_by_no_seed_and_no_shape_that_is_reported():
+    def shapes(suite):
+        tasks = suites.SUITES[suite].values()
+        return {str(suites.family(x).shapes) + str(x.args) for x in tasks}
+
+    chosen, judged = recipe("mu_mlp").validation, judging()
+    seeds = {chosen.first_seed + k for k in range(chosen.num_seeds)}
+    for first, number in (judged.seeds, judged.tuning.seeds):
+        assert not seeds & {*range(first, first + number)}
+    assert settings.resolve(chosen) == settings.resolve(recipe("mu_norm").validation)
+    run = meta_train.run.build(recipe("mu_mlp"))
+    theta = jax.eval_shape(run.learner.init, run.data).theta
+    scores = jax.eval_shape(run.scores, theta)
+    assert scores.keys() == suites.SUITES[chosen.suite].keys()
+    for suite in {*suites.SUITES} - {chosen.suite}:
+        assert not shapes(chosen.suite) & shapes(suite), suite
 
 
 @every
