@@ -66,7 +66,7 @@ def picture(found: results.Results) -> bytes:
     lines = panels.lines(found.settings)
     draws = [panels.growth(found, line) for line in lines]
     draws = draws or [titled(found, task) for task in found.settings["tasks"]]
-    columns = next(n for n in (3, 2, 1) if len(draws) % n == 0)
+    columns = min(len(draws), 3 if len(draws) % 3 == 0 else 2)
     rows = [draws[n : n + columns] for n in range(0, len(draws), columns)]
     return plots.png(rows, found.settings["optimizers"])
 

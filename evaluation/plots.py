@@ -99,13 +99,16 @@ def svg(
 
 
 def png(draws: list[list[Draw]], optimizers: Mapping[str, Any]) -> bytes:
-    """Returns rows of panels as one light PNG with one legend, for a README."""
+    """Returns rows of panels, the last perhaps shorter, as a light PNG for a README."""
+    panels = [*itertools.chain(*draws)]
     rows, columns = len(draws), len(draws[0])
     with matplotlib.rc_context(_look(LIGHT)):
         canvas = Figure(figsize=(9.6, 3.4 * rows), layout="constrained")
         grid = canvas.subplots(rows, columns, squeeze=False)
-        for draw, axes in zip(itertools.chain(*draws), grid.flat, strict=True):
+        for draw, axes in zip(panels, grid.flat, strict=False):
             draw(axes, styles(optimizers, LIGHT))
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
         _legend(canvas)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png", dpi=160)

@@ -12,5 +12,16 @@ from lopt import mup
 from lopt.baselines import BASELINES
 from lopt.catalogue import load, read, released, verify
 from lopt.rules import RULES, build
+from lopt.stacking import unstacked
 
-__all__ = ["BASELINES", "RULES", "build", "load", "mup", "read", "released", "verify"]
+__all__ = [
+    "BASELINES",
+    "RULES",
+    "build",
+    "load",
+    "mup",
+    "read",
+    "released",
+    "unstacked",
+    "verify",
+]

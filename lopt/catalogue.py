@@ -41,8 +41,8 @@ def load(
       name_or_path: a name of `released()`; anything else is a directory.
       num_steps: updates you will do; needed by rules whose time or schedule is relative
         to it. Those with inputs of `features.signal` count leaves of two axes or more
-        as the model's depth: layers stacked in one leaf, or out of sight of
-        `multi_transform`, are not counted, and steps too long for what is deep.
+        as the model's depth: layers stacked in one leaf (see `unstacked`), or left to
+        others by `multi_transform`, are not counted, and steps may be too long.
       mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
       learning_rate: multiplies updates; a positive number, or an Optax schedule of
         step counts. By default the schedule that the rule was trained under.

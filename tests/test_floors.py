@@ -20,7 +20,7 @@ FLOORS = {
 FILES = {
     "lopt": "types history features network heads schedules mup spaces builder "
     "[hand_designed contrib] baselines rules "
-    "artifact guard catalogue __init__",
+    "stacking artifact guard catalogue __init__",
     "tasks": "base embedded stored data prepare draws layers attention "
     "objectives supervised "
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] "
