@@ -172,7 +172,7 @@ SUITES: dict[str, dict[str, Entry]] = {
             floor=FLOORS["autoencoder"],
         ),
     },
-    # What rules are chosen by: families at widths and depths that no other suite has.
+    # What rules are chosen by: families at shapes that no other suite has.
     "valid-v1": {
         "mlp-wine": Entry(
             "mlp",

@@ -139,7 +139,7 @@ def set_meta_training(c: ConfigDict):
     c.validation = ConfigDict()
     c.validation.every = 1_000
     c.validation.blend = False
-    c.validation.suite = "valid-v1"  # no width or depth that is trained on or reported
+    c.validation.suite = "valid-v1"  # no shape that is trained on or reported
     c.validation.lengths = ()  # the suite's
     c.validation.valid_weight = 0.25
     c.validation.log_offset = 0.01
