@@ -39,22 +39,22 @@ def test_recipes_build_and_quick_changes_no_key(name, variant):
     assert trees[0] == trees[1] and set(full) == set(quick) and quick != full
 
 
-def test_rules_are_chosen_by_no_seed_and_no_shape_that_is_reported():
-    def shapes(suite):
-        tasks = suites.SUITES[suite].values()
-        return {str(suites.family(x).shapes) + str(x.args) for x in tasks}
-
+def test_rules_are_chosen_by_no_seed_that_is_reported():
     chosen, judged = recipe("mu_mlp").validation, judging()
     seeds = {chosen.first_seed + k for k in range(chosen.num_seeds)}
     for first, number in (judged.seeds, judged.tuning.seeds):
         assert not seeds & {*range(first, first + number)}
     assert settings.resolve(chosen) == settings.resolve(recipe("mu_norm").validation)
-    run = meta_train.run.build(recipe("mu_mlp"))
+    assert chosen.suite == "valid-v1"
+
+
+def test_rules_are_chosen_by_the_suite_that_is_named():
+    c = recipe("mu_mlp", "quick")
+    c.validation.suite = "digits-v1"
+    run = meta_train.run.build(c)
     theta = jax.eval_shape(run.learner.init, run.data).theta
     scores = jax.eval_shape(run.scores, theta)
-    assert scores.keys() == suites.SUITES[chosen.suite].keys()
-    for suite in {*suites.SUITES} - {chosen.suite}:
-        assert not shapes(chosen.suite) & shapes(suite), suite
+    assert scores.keys() == suites.SUITES["digits-v1"].keys() != run.families.keys()
 
 
 @every
@@ -140,4 +140,4 @@ def test_updates_of_released_rules_ignore_the_scale_of_gradients(name, scale):
         return updates
 
     for a, b in zip(*map(jax.tree.leaves, (last(scale), last(1.0))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-12)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max())

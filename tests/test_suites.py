@@ -16,7 +16,8 @@ from tasks import data, suites
 ROOT = Path(__file__).parent.parent
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "suites.py"))
 RECORD = json.loads((ROOT / "tests" / "data" / "suites.json").read_text())
-TASKS = [(suite, task) for suite, tasks in suites.SUITES.items() for task in tasks]
+SUITES = suites.SUITES
+TASKS = [(suite, task) for suite, tasks in SUITES.items() for task in tasks]
 
 # A suite that changes needs a new name: results of different versions do not compare.
 DIGESTS = {
@@ -40,26 +41,35 @@ def plain(one):
 
 @functools.cache
 def family(suite, task):
-    return suites.family(suites.SUITES[suite][task])
+    return suites.family(SUITES[suite][task])
 
 
 def digest(suite):
     """Returns a hash of what a suite says, in order, and of the families it gives."""
     said = [
         (task, plain(one), family(suite, task).name, str(family(suite, task).shapes))
-        for task, one in suites.SUITES[suite].items()
+        for task, one in SUITES[suite].items()
     ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
 
-@pytest.mark.parametrize("suite", suites.SUITES)
+@pytest.mark.parametrize("suite", SUITES)
 def test_suites_are_what_they_were_when_frozen(suite):
     assert digest(suite) == DIGESTS[suite], f"{suite} changed: give it a new name"
 
 
+def test_rules_are_chosen_by_no_shape_that_is_trained_on_or_reported():
+    found = {
+        x: {str(family(x, task).shapes) for task in of} for x, of in SUITES.items()
+    }
+    chosen = found.pop("valid-v1")
+    assert len(chosen) == len(SUITES["valid-v1"])
+    assert not [suite for suite, shapes in found.items() if chosen & shapes]
+
+
 def reads_changed_text(suite, task):
     """Returns whether a task is of a text that is not the recorded one."""
-    name = suites.SUITES[suite][task].args.get("dataset")
+    name = SUITES[suite][task].args.get("dataset")
     texts = RECORD["texts"]
     return name in texts and data.digest(name) != texts[name]
 
@@ -76,7 +86,7 @@ def test_every_task_starts_as_recorded(suite, task):
 def test_recorded_times_are_of_every_task_and_short():
     seconds = {
         suite: [RECORD[suite][task]["seconds"] for task in tasks]
-        for suite, tasks in suites.SUITES.items()
+        for suite, tasks in SUITES.items()
     }
     assert sum(seconds["transfer-v1"]) < 20 * 60
     assert all(0 < x < 300 for suite in seconds.values() for x in suite)
@@ -86,24 +96,22 @@ def test_nothing_of_transfer_is_meta_trained_on():
     def nature(one):
         return one.family, one.args.get("cell")
 
-    seen = suites.SUITES["train-v1"].values()
+    seen = SUITES["train-v1"].values()
     sets = {one.args["dataset"] for one in seen if "dataset" in one.args}
-    for one in suites.SUITES["transfer-v1"].values():
+    for one in SUITES["transfer-v1"].values():
         assert nature(one) not in {nature(other) for other in seen}
         assert one.args.get("dataset") not in sets
 
 
 def test_in_dist_has_the_kinds_and_sets_of_train():
     def natures(suite):
-        return {
-            (e.family, e.args.get("dataset")) for e in suites.SUITES[suite].values()
-        }
+        return {(e.family, e.args.get("dataset")) for e in SUITES[suite].values()}
 
     assert natures("in-dist-v1") == natures("train-v1")
 
 
 def test_augmentations_are_part_of_a_task():
-    names = {task: family("train-v1", task).name for task in suites.SUITES["train-v1"]}
+    names = {task: family("train-v1", task).name for task in SUITES["train-v1"]}
     assert [task for task in names if "reparametrised" in names[task]] == ["mlp"]
 
 
@@ -119,8 +127,8 @@ def test_augmentations_are_part_of_a_task():
     ],
 )
 def test_suites_grow_one_axis_from_the_trained_size(suite, base, axis, factors):
-    base = suites.SUITES["in-dist-v1"][base]
-    grown = [e for e in suites.SUITES[suite].values() if e.family == base.family]
+    base = SUITES["in-dist-v1"][base]
+    grown = [e for e in SUITES[suite].values() if e.family == base.family]
     assert [one.args[axis] / base.args[axis] for one in grown] == factors
     assert all({**one.args, axis: base.args[axis]} == base.args for one in grown)
     assert {one.num_steps for one in grown} == {base.num_steps}
@@ -129,7 +137,7 @@ def test_suites_grow_one_axis_from_the_trained_size(suite, base, axis, factors):
 def test_growth_names_the_task_that_each_grew_from():
     for suite in suites.LINES:
         growth, tasks = suites.growth(suite), suites.with_bases(suite)
-        assert growth.keys() == tasks.keys() >= suites.SUITES[suite].keys()
+        assert growth.keys() == tasks.keys() >= SUITES[suite].keys()
         for task, grown in growth.items():
             base, axis = tasks[grown.base], grown.line.split()[-1]
             sizes = [
@@ -137,19 +145,19 @@ def test_growth_names_the_task_that_each_grew_from():
                 for x in (tasks[task], base)
             ]
             assert sizes[0] == grown.factor * sizes[1]
-            assert base in suites.SUITES["in-dist-v1"].values()
+            assert base in SUITES["in-dist-v1"].values()
 
 
 def test_longer_runs_are_5_and_25_times_those_trained_on():
-    trained = {e.family: e for e in suites.SUITES["in-dist-v1"].values()}
-    for one in suites.SUITES["longer-v1"].values():
+    trained = {e.family: e for e in SUITES["in-dist-v1"].values()}
+    for one in SUITES["longer-v1"].values():
         base = trained[one.family]
         assert one.num_steps / base.num_steps in (5, 25) and one.args == base.args
 
 
 def test_the_command_prints_a_suite(monkeypatch, capsys):
-    few = dict(list(suites.SUITES["train-v1"].items())[1:2])
-    monkeypatch.setitem(suites.SUITES, "train-v1", few)
+    few = dict(list(SUITES["train-v1"].items())[1:2])
+    monkeypatch.setitem(SUITES, "train-v1", few)
     monkeypatch.setattr(command, "Console", lambda **_: Console(width=100))
     command.main(["train-v1"])
     said = capsys.readouterr().out
@@ -173,7 +181,7 @@ def unless_quick(suite, task):
 def test_tuned_adam_reaches_the_recorded_loss(suite, task):
     if reads_changed_text(suite, task):
         pytest.skip("this Python's text is another")
-    one, then = suites.SUITES[suite][task], RECORD[suite][task]
+    one, then = SUITES[suite][task], RECORD[suite][task]
     adam = BENCHMARK["runner"](family(suite, task))
     now = BENCHMARK["reached"](adam, one.num_steps, then["learning_rate"])
     assert now["first"] == pytest.approx(then["first"], rel=0.05)
