@@ -16,7 +16,7 @@ demo: $(READY)
 
 # What CI runs; doctests and the README's code are among the tests.
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 # With the optimizations of XLA that `make test` leaves out to compile faster.
 test-all: lint

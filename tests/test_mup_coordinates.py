@@ -151,4 +151,4 @@ def test_under_mup_every_layer_moves_alike_at_every_width(name, widths):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_without_mup_some_layer_moves_more_with_width(name, widths):
     found = slopes(name, "standard", widths)
-    assert max(found.values()) > 0.3, found
+    assert max(found.values()) > 0.15, found
