@@ -23,18 +23,8 @@ from meta_train.loop import Progress
 from meta_train.run import Run
 
 SHOWN = "mean", "final", "valid", "test", "speedup"  # of a task, in a card
-TRAINED = (  # what a card takes of the artifact that its run went on from
-    "families",
-    "trained_widths",
-    "trained_horizon",
-    "start",
-    "estimator",
-    "meta_steps",
-    "inner_steps",
-    "seconds",
-    "hardware",
-    "code_revision",
-)
+# Of the artifact that its run went on from.
+TRAINED = artifact.FIELDS[: artifact.FIELDS.index("licence")]
 CURVE = 200  # meta-steps whose losses a card keeps, to be made again
 
 
