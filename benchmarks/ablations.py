@@ -186,7 +186,8 @@ def plot(runs: dict[str, list[dict[str, Any]]]) -> matplotlib.figure.Figure:
     names = [name for name in runs if name not in ("base", "muadam")]
     axes = canvas.subplots(2, 2, sharex=True, sharey=True).flat
     ends = [one["rows"][-1]["mean"] for found in runs.values() for one in found]
-    axes[0].set_ylim(min(ends) - 0.05, max(ends) + 0.05)  # starts may be far above
+    if ends := [x for x in ends if x < np.inf]:  # starts may be far above
+        axes[0].set_ylim(min(ends) - 0.05, max(ends) + 0.05)
     for axis, few in zip(axes, np.array_split(names, 4), strict=True):
         for k, name in enumerate(["base", *few]):
             for n, one in enumerate(runs.get(name, ())):

@@ -140,6 +140,18 @@ def test_a_table_has_every_seed_and_says_what_diverged():
     ]
 
 
+def test_curves_show_ends_however_far_above_they_start():
+    far = result(-3.1, -2.0)
+    far["rows"].insert(0, {"step": 0, "seconds": 0.0, "mean": 50.0})
+    runs = {"base": [far, result(np.inf, 1.0)], "pes": [result(-2.9, -2.0)]}
+    for few, limits in (
+        (runs, (-3.15, -2.85)),
+        ({"base": [result(np.inf, 1.0)]}, None),
+    ):
+        axis = ablations.plot(few).axes[0]
+        assert limits is None or axis.get_ylim() == pytest.approx(limits)
+
+
 def test_a_page_keeps_what_is_below_its_table(tmp_path):
     page, runs = tmp_path / "page.md", {"base": [result(-3.1, -2.0)]}
     record = {"seconds": 1, "seeds": 1, "quick": True, "runs": runs}
