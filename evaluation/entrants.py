@@ -155,10 +155,8 @@ def _named(source: str) -> Baseline:
 
     def build(*, num_steps: Any, info: mup.Info, learning_rate: Any = None) -> Any:
         if learning_rate is not None:
-            name = schedule["name"]
-            learning_rate = schedules.build(
-                name, peak=learning_rate, num_steps=num_steps
-            )
+            tried = schedule | {"peak": learning_rate}
+            learning_rate = schedules.build(**tried, num_steps=num_steps)
         return lopt.load(
             source, num_steps=num_steps, mup=info, learning_rate=learning_rate
         )

@@ -150,7 +150,7 @@ def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None
             "this rule was trained under a schedule: pass num_steps, the number of "
             "updates you will do, or a learning_rate of your own."
         )
-    return schedules.build(schedule["name"], peak=schedule["peak"], num_steps=num_steps)
+    return schedules.build(**schedule, num_steps=num_steps)
 
 
 def _check_rate(name: str, rate: Any) -> None:

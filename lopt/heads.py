@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from lopt.types import Array, Float
+from lopt.history import History
+from lopt.types import Array, Float, Theta
 
 
 class Head(NamedTuple):
@@ -61,6 +63,29 @@ def normalised(
     mean_square = jnp.mean(jnp.square(direction), axis=axes, keepdims=True)
     update = -step_mult * direction / jnp.sqrt(mean_square + 1e-9)
     return jnp.where(jnp.any(grad != 0), update, 0)
+
+
+def bounded(
+    update: Float[Array, "*p"], past: History, filled: Theta, *, most: float
+) -> Float[Array, "*p"]:
+    """Returns the update, each entry at most `most` times as long as Adam's.
+
+    Adam's step of rate 1 is m / sqrt(v), both corrected for their bias; m is the longer
+    of the two shorter momenta. So no entry moves that has never had a gradient, or has
+    had none for long, and a few that have one take no longer steps for being few.
+
+    Args:
+      update: [*p].
+      past: of this tensor.
+      filled: of `history`.
+      most: > 0.
+    """
+    weight = filled["momentum"][:2].reshape(2, *[1] * update.ndim)
+    momentum = jnp.max(jnp.abs(past.momentum[:2]) / weight, axis=0)
+    square = past.second / filled["rms"][0]
+    seen = square > 0  # selected before the root, whose slope at 0 is infinite
+    adam = jnp.where(seen, momentum * jax.lax.rsqrt(jnp.where(seen, square, 1)), 0)
+    return jnp.clip(update, -most * adam, most * adam)
 
 
 HEADS = {"exp": Head(2, exp), "normalised": Head(1, normalised)}

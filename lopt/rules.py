@@ -31,6 +31,7 @@ def mlp(
     clip: float | None,
     step_mult: float,
     exp_mult: float,
+    bound: float | None = None,
 ) -> LearnedOptimizer:
     """Returns the per-parameter MLP rule (arXiv:2203.11860, muLO: 2406.00153).
 
@@ -52,13 +53,17 @@ def mlp(
         tensors may take steps of any size in large ones; None in the original.
       step_mult: multiplies the update, 1e-3 in the original.
       exp_mult: multiplies the log-magnitude output, 1e-3 in the original.
+      bound: greatest ratio of an entry's step to Adam's of rate `step_mult`
+        (`heads.bounded`), > 0; None, as in the original: steps have no bound, and
+        entries without a gradient may move.
 
     Raises:
-      ValueError: for a name that is not known, listing those that are, or a bound
-        that is not positive.
+      ValueError: for a name that is not known, listing those that are, or a clip or
+        bound that is not positive.
     """
-    if clip is not None and clip <= 0:
-        raise ValueError(f"clip must be positive or None, got {clip=}.")
+    for name, value in {"clip": clip, "bound": bound}.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive or None, got {name}={value}.")
     _known("head", head, heads.HEADS)
     _known("eps", eps, ("relative", "absolute"))
     if not time:
@@ -102,6 +107,8 @@ def mlp(
             adam = unbiased.astype(dtype) * inputs.full[features.ADAM]
             outputs = outputs.at[0].add(nominal * adam)
         update = head_update(outputs, grad, step_mult=step_mult, exp_mult=exp_mult)
+        if bound is not None:
+            update = heads.bounded(update, past, filled, most=bound * step_mult)
         return update.astype(param.dtype), past
 
     def bind(
