@@ -141,10 +141,10 @@ def _adam(state: Any, decays: Theta, learning_rate: Any) -> Params:
     filled = history.filled(decays, count)
 
     def one(momentum, second):
-        momentum = momentum[0] / filled["momentum"][0]
+        momentum = momentum / filled["momentum"][0]
         return -rate * momentum / (jnp.sqrt(second / filled["rms"][0]) + 1e-8)
 
-    return jax.tree.map(one, state.history.momentum, state.history.second)
+    return jax.tree.map(one, state.history.momentum.short, state.history.second)
 
 
 def _rule_state(state: Any) -> Any:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lopt.types import Array, Float, Theta
+from lopt.types import Array, Float, Params, Theta
 
 MOMENTUM = (0.9, 0.99, 0.999)
 RMS = (0.999,)
@@ -16,18 +16,31 @@ FACTORED = (0.9, 0.99, 0.999)
 class History(NamedTuple):
     """Averages for one tensor of shape [*p], zero at the start, not bias-corrected.
 
+    In the state of an optimizer every field is a tree like params, or `Paces` of three
+    such trees in place of the leading axis: tools of Optax and Flax map over what has
+    the structure and the rank of params.
+
     Attributes:
       momentum: [3, *p], averages of g.
       second: [*p], average of g^2.
       row: [3, *p1], averages of the mean of g^2 over the largest axis d0, which is
         kept with size 1; for rank below 2 [3, *p], averages of g^2 itself.
-      col: the same over the second largest axis d1; None for rank below 2.
+      col: the same over the second largest axis d1; not used for rank below 2, where
+        all axes have size 1.
     """
 
     momentum: Any
     second: Any
     row: Any
     col: Any
+
+
+class Paces(NamedTuple):
+    """Three averages of one quantity, from the shortest memory to the longest."""
+
+    short: Any
+    middle: Any
+    long: Any
 
 
 def factored_axes(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -47,38 +60,79 @@ def init_decays() -> Theta:
 
 
 def init(param: Float[Array, "*p"]) -> History:
-    """Returns the zero history of `param`, in float32 or wider."""
+    """Returns the zero history of `param`, in float32 or wider, not stacked.
+
+    Zeros are made from the parameter, so that they lie where it does on a mesh and vary
+    where it does inside `shard_map`. Each is a buffer of its own, so that all may be
+    donated.
+    """
     dtype = jnp.promote_types(param.dtype, jnp.float32)
-    row = col = jnp.zeros((len(FACTORED), *param.shape), dtype)
+    row_axes, col_axes = (), tuple(range(param.ndim))
     if param.ndim >= 2:
-        d0, d1 = factored_axes(param.shape)
-        row, col = row.mean(d0 + 1, keepdims=True), col.mean(d1 + 1, keepdims=True)
-        row, col = jnp.zeros_like(row), jnp.zeros_like(col)
+        row_axes, col_axes = ((axis,) for axis in factored_axes(param.shape))
+
+    def zeros(axes: tuple[int, ...] = ()) -> jax.Array:
+        return jnp.zeros_like(param, dtype).sum(axes, keepdims=True)
+
     return History(
-        momentum=jnp.zeros((len(MOMENTUM), *param.shape), dtype),
-        second=jnp.zeros(param.shape, dtype),
-        row=row,
-        col=col if param.ndim >= 2 else None,
+        momentum=Paces(*(zeros() for _ in MOMENTUM)),
+        second=zeros(),
+        row=Paces(*(zeros(row_axes) for _ in FACTORED)),
+        col=Paces(*(zeros(col_axes) for _ in FACTORED)),
+    )
+
+
+def stacked(history: History) -> History:
+    """Returns the history of one tensor with leading axes in place of `Paces`."""
+    momentum, second, row, col = history
+    momentum, row, col = map(jnp.stack, (momentum, row, col))
+    return History(momentum, second, row, col)
+
+
+def unstacked(history: History) -> History:
+    """Returns the history of one tensor with `Paces` in place of leading axes."""
+    momentum, second, row, col = history
+    momentum, row, col = (Paces(*x) for x in (momentum, row, col))
+    return History(momentum, second, row, col)
+
+
+def of_leaves(history: History, params: Params) -> list[History]:
+    """Returns the history of each leaf of params, from one whose fields are trees."""
+    fields = jax.tree.map(
+        lambda tree, field: tree.flatten_up_to(field), _structures(params), history
+    )
+    count = len(fields.second)
+    return [
+        jax.tree.map(lambda field, i=i: field[i], fields, is_leaf=_is_list)
+        for i in range(count)
+    ]
+
+
+def of_trees(histories: list[History], params: Params) -> History:
+    """Returns the history whose fields are trees, from that of each leaf of params."""
+    return jax.tree.map(
+        lambda tree, *leaves: tree.unflatten(leaves), _structures(params), *histories
     )
 
 
 def update(theta: Theta, grad: Float[Array, "*p"], history: History) -> History:
-    """Returns the history after `grad`; `theta` is as `init_decays` makes it."""
+    """Returns the stacked history after `grad`; `theta` is as from `init_decays`."""
     square = jnp.square(grad)
     rms = _decays(RMS, theta["rms"], clip=True)[0]
     factored = _decays(FACTORED, theta["factored"], clip=True)
     if grad.ndim < 2:
-        row, col = square, None
+        row, col = square, history.col
     else:
         d0, d1 = factored_axes(grad.shape)
         row = jnp.mean(square + 1e-30, axis=d0, keepdims=True)
         col = jnp.mean(square + 1e-30, axis=d1, keepdims=True)
+        col = _average(factored, col, history.col)
     momentum = _decays(MOMENTUM, theta["momentum"], clip=False)
     return History(
         momentum=_average(momentum, grad, history.momentum),
         second=rms * history.second + (1 - rms) * square,
         row=_average(factored, row, history.row),
-        col=None if col is None else _average(factored, col, history.col),
+        col=col,
     )
 
 
@@ -103,3 +157,31 @@ def _decays(
 def _average(decay: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
     decay = decay.reshape(-1, *[1] * new.ndim)
     return decay * old + (1 - decay) * new[None]
+
+
+def _structures(params: Params) -> History:
+    """Returns the structure of each field's trees.
+
+    Rows and columns are not boxed, because metadata of Flax, such as the mesh axes of
+    a kernel, are about axes that are reduced here.
+    """
+    full, bare = map(jax.tree.structure, (params, _unboxed(params)))
+    return History(Paces(*[full] * 3), full, Paces(*[bare] * 3), Paces(*[bare] * 3))
+
+
+def _unboxed(params: Params) -> Params:
+    """Returns params without boxes: of Flax linen's metadata, or NNX's variables."""
+
+    def content(x: Any) -> Any:
+        return jax.tree.leaves(x, is_leaf=lambda y: y is not x)[0] if _is_box(x) else x
+
+    return jax.tree.map(content, params, is_leaf=_is_box)
+
+
+def _is_box(x: Any) -> bool:
+    """Returns whether x has axes with names, without importing Flax."""
+    return hasattr(x, "add_axis") and hasattr(x, "remove_axis")
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, list)

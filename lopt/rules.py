@@ -16,7 +16,7 @@ class RuleState(NamedTuple):
     """State of a bound rule: updates done so far, and averages of gradients."""
 
     count: Int[Array, ""]
-    history: history.History  # each of its fields is a tree like params
+    history: history.History  # of trees like params
 
 
 def mlp(
@@ -87,6 +87,7 @@ def mlp(
         grad, param = jnp.asarray(grad), jnp.asarray(param)  # floats of Python too
         if not param.size:
             return jnp.zeros_like(param), past
+        past = history.stacked(past)
         dtype = jnp.promote_types(param.dtype, jnp.float32)
         grad, wide = grad.astype(dtype), param.astype(dtype)
         past = history.update(theta["decays"], grad, past)
@@ -109,7 +110,7 @@ def mlp(
         update = head_update(outputs, grad, step_mult=step_mult, exp_mult=exp_mult)
         if bound is not None:
             update = heads.bounded(update, past, filled, most=bound * step_mult)
-        return update.astype(param.dtype), past
+        return update.astype(param.dtype), history.unstacked(past)
 
     def bind(
         theta: Theta, *, num_steps: Any = None
@@ -129,9 +130,8 @@ def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArg
     """Returns the Optax transformation that applies `leaf` to every tensor."""
 
     def init(params: Params) -> RuleState:
-        params, tree = jax.tree.flatten(params)
-        past = [history.init(jnp.asarray(p)) for p in params]
-        return RuleState(jnp.zeros([], jnp.int32), _by_field(past, tree))
+        past = [history.init(jnp.asarray(p)) for p in jax.tree.leaves(params)]
+        return RuleState(jnp.zeros([], jnp.int32), history.of_trees(past, params))
 
     def update(grads, state, params=None, *, value=None, **extra):
         del value, extra
@@ -139,23 +139,19 @@ def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArg
             raise ValueError(
                 "this rule reads the parameters: call update(..., params)."
             )
+        past = history.of_leaves(state.history, grads)
+        whole = grads
         grads, tree = jax.tree.flatten(grads)
-        params, *past = map(tree.flatten_up_to, (params, *state.history))
-        past = map(history.History, *past)
+        params = tree.flatten_up_to(params)
         matrices = sum(jnp.ndim(p) >= 2 for p in params)
         when = state.count, now(count=state.count), matrices
         pairs = [leaf(*x, *when) for x in zip(grads, params, past, strict=True)]
         updates, past = ([pair[i] for pair in pairs] for i in range(2))
         count = optax.safe_increment(state.count)
-        return tree.unflatten(updates), RuleState(count, _by_field(past, tree))
+        past = history.of_trees(past, whole)
+        return tree.unflatten(updates), RuleState(count, past)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _by_field(histories: list[history.History], tree: Any) -> history.History:
-    """Returns the history whose fields are trees; Flax NNX keeps no others whole."""
-    fields = range(len(history.History._fields))
-    return history.History(*(tree.unflatten([h[i] for h in histories]) for i in fields))
 
 
 def weight_decay(

@@ -13,7 +13,8 @@ TIME = jnp.linspace(-1, 15, 4)
 def normalised(shape, clip):
     """Returns the inputs after one gradient, of which one entry is not zero."""
     grad = jnp.zeros(shape).at[(0,) * len(shape)].set(1e-3)
-    past = history.update(history.init_decays(), grad, history.init(grad))
+    past = history.stacked(history.init(grad))
+    past = history.update(history.init_decays(), grad, past)
     inputs, scales = features.features(
         jnp.ones(shape), grad, past, time=TIME, relative=True, clip=clip
     )

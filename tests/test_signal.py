@@ -14,7 +14,7 @@ SHAPES = [(40, 50), (2000,), (2, 20, 50)]
 
 def seen(grads, matrices=1):
     """Returns the signals after gradients [t, *p]."""
-    theta, past = history.init_decays(), history.init(grads[0])
+    theta, past = history.init_decays(), history.stacked(history.init(grads[0]))
     for grad in grads:
         past = history.update(theta, grad, past)
     filled = history.filled(theta, len(grads) - 1)
