@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lopt.history import History, factored_axes
+from lopt.history import AXES, History
 from lopt.types import Array, Features, Float
 
 # Where each feature stands in the paper's order of 39 (time absolute).
@@ -55,6 +55,7 @@ def features(
     clip: float | None,
     filled: Any = None,
     matrices: int = 0,
+    axes: str = "size",
 ) -> tuple[Features, Features]:
     """Returns the inputs of one tensor and the scale that multiplies each of them.
 
@@ -72,6 +73,7 @@ def features(
         on smaller tensors; there its steps can be of any size.
       filled: of `history`, to add `signal` to the inputs of the tensor; or None.
       matrices: as in `signal`.
+      axes: over which `history` is factored, a name in `history.AXES`.
 
     Returns:
       `Features` and, in the same structure, scales of shape [f], [r], [c], [t].
@@ -80,7 +82,7 @@ def features(
         grad, history = _rescaled(grad, history)
     g, (m, v) = grad[None], history[:2]
     rsqrt_v = jax.lax.rsqrt(v + 1e-6)[None]
-    g_factored, m_factored, row, col = _factored(grad, history)
+    g_factored, m_factored, row, col = _factored(grad, history, axes)
     full = jnp.concatenate(
         [g, param[None], m, v[None], m * rsqrt_v, rsqrt_v, g_factored, m_factored]
     )
@@ -142,12 +144,12 @@ def _rescaled(grad: jax.Array, history: History) -> tuple[jax.Array, History]:
     return grad / rms, History(history.momentum / rms, history.second / mean, row, col)
 
 
-def _factored(grad: jax.Array, history: History) -> tuple[jax.Array, ...]:
+def _factored(grad: jax.Array, history: History, axes: str) -> tuple[jax.Array, ...]:
     """Returns g R C, m R C, r and c; for rank below 2 their unfactored stand-ins."""
     g, (m, _, r, c) = grad[None], history
     if grad.ndim < 2:
         return g * _bounded_rsqrt(r + 1e-9), m * jax.lax.rsqrt(r + 1e-6), r, r
-    _, d1 = factored_axes(grad.shape)
+    _, d1 = AXES[axes](grad.shape)
     relative_row = r / (jnp.mean(r, axis=d1 + 1, keepdims=True) + 1e-9)
     factor = _bounded_rsqrt(relative_row) * _bounded_rsqrt(c)
     return g * factor, m * factor, r, c

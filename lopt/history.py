@@ -23,10 +23,10 @@ class History(NamedTuple):
     Attributes:
       momentum: [3, *p], averages of g.
       second: [*p], average of g^2.
-      row: [3, *p1], averages of the mean of g^2 over the largest axis d0, which is
-        kept with size 1; for rank below 2 [3, *p], averages of g^2 itself.
-      col: the same over the second largest axis d1; not used for rank below 2, where
-        all axes have size 1.
+      row: [3, *p1], averages of the mean of g^2 over the axis d0 (see `AXES`), which
+        is kept with size 1; for rank below 2 [3, *p], averages of g^2 itself.
+      col: the same over the axis d1; not used for rank below 2, where all axes have
+        size 1.
     """
 
     momentum: Any
@@ -53,23 +53,42 @@ def factored_axes(shape: tuple[int, ...]) -> tuple[int, int]:
     return int(order[-1]), int(order[-2])
 
 
+def fan_axes(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Returns `(d0, d1)`, fan-out and fan-in as Flax lays out kernels: the last two.
+
+    So what a rule makes of a leaf does not change as one of them outgrows the other.
+
+    >>> fan_axes((256, 255)), fan_axes((3, 3, 8, 4))
+    ((1, 0), (3, 2))
+    """
+    return len(shape) - 1, len(shape) - 2
+
+
+# name -> (shape, of rank 2 or more) -> (d0, d1)
+AXES = {"size": factored_axes, "fans": fan_axes}
+
+
 def init_decays() -> Theta:
     """Returns the meta-parameters of the decays: offsets, zero at their defaults."""
     sizes = dict(momentum=len(MOMENTUM), rms=len(RMS), factored=len(FACTORED))
     return {name: jnp.zeros(size) for name, size in sizes.items()}
 
 
-def init(param: Float[Array, "*p"]) -> History:
+def init(param: Float[Array, "*p"], axes: str = "size") -> History:
     """Returns the zero history of `param`, in float32 or wider, not stacked.
 
     Zeros are made from the parameter, so that they lie where it does on a mesh and vary
     where it does inside `shard_map`. Each is a buffer of its own, so that all may be
     donated.
+
+    Args:
+      param: [*p].
+      axes: name in `AXES`.
     """
     dtype = jnp.promote_types(param.dtype, jnp.float32)
     row_axes, col_axes = (), tuple(range(param.ndim))
     if param.ndim >= 2:
-        row_axes, col_axes = ((axis,) for axis in factored_axes(param.shape))
+        row_axes, col_axes = ((axis,) for axis in AXES[axes](param.shape))
 
     def zeros(axes: tuple[int, ...] = ()) -> jax.Array:
         return jnp.zeros_like(param, dtype).sum(axes, keepdims=True)
@@ -115,15 +134,24 @@ def of_trees(histories: list[History], params: Params) -> History:
     )
 
 
-def update(theta: Theta, grad: Float[Array, "*p"], history: History) -> History:
-    """Returns the stacked history after `grad`; `theta` is as from `init_decays`."""
+def update(
+    theta: Theta, grad: Float[Array, "*p"], history: History, axes: str = "size"
+) -> History:
+    """Returns the stacked history after `grad`.
+
+    Args:
+      theta: as from `init_decays`.
+      grad: [*p].
+      history: before it, stacked.
+      axes: as in `init`.
+    """
     square = jnp.square(grad)
     rms = _decays(RMS, theta["rms"], clip=True)[0]
     factored = _decays(FACTORED, theta["factored"], clip=True)
     if grad.ndim < 2:
         row, col = square, history.col
     else:
-        d0, d1 = factored_axes(grad.shape)
+        d0, d1 = AXES[axes](grad.shape)
         row = jnp.mean(square + 1e-30, axis=d0, keepdims=True)
         col = jnp.mean(square + 1e-30, axis=d1, keepdims=True)
         col = _average(factored, col, history.col)

@@ -32,6 +32,7 @@ def mlp(
     step_mult: float,
     exp_mult: float,
     bound: float | None = None,
+    axes: str = "size",
 ) -> LearnedOptimizer:
     """Returns the per-parameter MLP rule (arXiv:2203.11860, muLO: 2406.00153).
 
@@ -56,6 +57,8 @@ def mlp(
       bound: greatest ratio of an entry's step to Adam's of rate `step_mult`
         (`heads.bounded`), > 0; None, as in the original: steps have no bound, and
         entries without a gradient may move.
+      axes: over which second moments are factored: "size", the two largest, as in the
+        original, or "fans", the last two.
 
     Raises:
       ValueError: for a name that is not known, listing those that are, or a clip or
@@ -66,6 +69,7 @@ def mlp(
             raise ValueError(f"{name} must be positive or None, got {name}={value}.")
     _known("head", head, heads.HEADS)
     _known("eps", eps, ("relative", "absolute"))
+    _known("axes", axes, history.AXES)
     if not time:
         raise ValueError(f"time is empty; known: {', '.join(features.TIME)}.")
     for kind in time:
@@ -90,7 +94,7 @@ def mlp(
         past = history.stacked(past)
         dtype = jnp.promote_types(param.dtype, jnp.float32)
         grad, wide = grad.astype(dtype), param.astype(dtype)
-        past = history.update(theta["decays"], grad, past)
+        past = history.update(theta["decays"], grad, past, axes)
         filled = history.filled(theta["decays"], count)
         inputs, scales = features.features(
             wide,
@@ -101,6 +105,7 @@ def mlp(
             clip=clip,
             filled=filled if signal else None,
             matrices=matrices,
+            axes=axes,
         )
         outputs = network.apply(theta["network"], inputs, scales)
         if nominal:
@@ -121,16 +126,22 @@ def mlp(
                 "pass num_steps, the number of updates you will do."
             )
         now = functools.partial(features.time_features, time, num_steps=num_steps)
-        return _transformation(functools.partial(leaf, theta), now)
+        start = functools.partial(history.init, axes=axes)
+        return _transformation(start, functools.partial(leaf, theta), now)
 
     return LearnedOptimizer(init, bind)
 
 
-def _transformation(leaf: Any, now: Any) -> optax.GradientTransformationExtraArgs:
-    """Returns the Optax transformation that applies `leaf` to every tensor."""
+def _transformation(
+    start: Any, leaf: Any, now: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the Optax transformation that applies `leaf` to every tensor.
+
+    `start` makes the history of a tensor.
+    """
 
     def init(params: Params) -> RuleState:
-        past = [history.init(jnp.asarray(p)) for p in jax.tree.leaves(params)]
+        past = [start(jnp.asarray(p)) for p in jax.tree.leaves(params)]
         return RuleState(jnp.zeros([], jnp.int32), history.of_trees(past, params))
 
     def update(grads, state, params=None, *, value=None, **extra):
