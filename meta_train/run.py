@@ -232,10 +232,15 @@ def _build(
 
 
 def _theta(
-    *, start: str | None, frozen: tuple[str, ...], rule: Section, seed: int
+    *,
+    start: str | None,
+    frozen: tuple[str, ...],
+    changed: tuple[str, ...] = (),
+    rule: Section,
+    seed: int,
 ) -> tuple[LearnedOptimizer, Callable[[Any], Any]]:
     """Returns the rule as far as it is learned, and its theta -> that of the whole."""
-    built = thetas.started(rule, start)
+    built = thetas.started(rule, start, changed)
     key = learner.theta_key(seed)
     learned = thetas.frozen(built, frozen, key)
     if not frozen:

@@ -1,42 +1,57 @@
 """What of theta is learned, and from where: a rule started elsewhere, and frozen."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from evaluation import settings
 from lopt import catalogue, rules
 from lopt.types import LearnedOptimizer, Params, Theta
 
 
-def started(section: Mapping[str, Any], source: str | Path | None) -> LearnedOptimizer:
+def started(
+    section: Mapping[str, Any],
+    source: str | Path | None,
+    changed: tuple[str, ...] = (),
+) -> LearnedOptimizer:
     """Returns a config's rule, with the first theta of an artifact if there is one.
 
     Args:
       section: `{"name": ..., "args": {...}}` of the rule.
       source: directory or released name of an artifact of that rule, or None.
+      changed: arguments of the rule that may differ from the artifact's, such as its
+        bound; theta stays of one shape.
 
     Raises:
       ValueError: for a rule that cannot be built, or an artifact that is damaged or of
-        a rule of another name or other arguments.
+        a rule of another name, other arguments or another theta.
     """
     rule = settings.named(rules.RULES, rules.build, "config.rule", section)
     if source is None:
         return rule
     theta, _, card = catalogue.read(source)
-    its, own = (
-        {"name": one["name"]} | one["args"]
-        for one in (settings.resolve(card["rule"]), section)
-    )
-    if its != own:
-        wrong = sorted(k for k in its | own if its.get(k) != own.get(k))
+    its, own = (_complete(x) for x in (settings.resolve(card["rule"]), section))
+    wrong = sorted(k for k in its | own if its.get(k) != own.get(k))
+    if set(wrong) - set(changed):
         raise ValueError(
             f"config.theta.start: {source} is of another rule; they differ in "
-            f"{', '.join(wrong)}."
+            f"{', '.join(wrong)}; config.theta.changed names those that may."
         )
+    first = jax.eval_shape(rule.init, jax.random.key(0))
+    if jax.tree.map(jnp.shape, theta) != jax.tree.map(jnp.shape, first):
+        raise ValueError(f"config.theta.start: {source} has a theta of other shapes.")
     return rule._replace(init=lambda key: theta)
+
+
+def _complete(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the name and all arguments of a rule, those at their defaults too."""
+    signature = inspect.signature(rules.RULES[section["name"]]).parameters.values()
+    defaults = {p.name: p.default for p in signature if p.default is not p.empty}
+    return defaults | {"name": section["name"]} | dict(section["args"])
 
 
 def frozen(

@@ -20,6 +20,7 @@ from tests.results import results as toy
 
 RECIPES = Path(__file__).parent.parent / "configs" / "release"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.py"))
+STAGES = [("first", "second"), ("second", "third"), ("third", "")]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -28,7 +29,7 @@ def recipe(name, variant=""):
 
 
 @every
-@pytest.mark.parametrize("variant", ["", "first", "second"])
+@pytest.mark.parametrize("variant", ["", "first", "second", "third"])
 def test_recipes_build_and_quick_changes_no_key(name, variant):
     full, quick = recipe(name, variant), recipe(name, f"{variant},quick".strip(","))
     meta_train.run.build(full)
@@ -59,12 +60,12 @@ def test_rules_are_chosen_by_the_suite_that_is_named():
 
 @every
 def test_an_unknown_variant_of_a_recipe_lists_the_known(name):
-    with pytest.raises(ValueError, match="known: first, second, quick"):
+    with pytest.raises(ValueError, match="known: first, second, third, quick"):
         recipe(name, "quik")
 
 
 @every
-@pytest.mark.parametrize(("stage", "next_stage"), [("first", "second"), ("second", "")])
+@pytest.mark.parametrize(("stage", "next_stage"), STAGES)
 def test_a_stage_starts_from_what_the_one_before_made(name, stage, next_stage):
     before = recipe(name, stage)
     start = lopt.read(RECIPES.parent.parent / recipe(name, next_stage).theta.start)

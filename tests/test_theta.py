@@ -153,3 +153,24 @@ def test_an_artifact_of_another_rule_is_refused(tmp_path, changes):
     keys = ", ".join(changes)
     with pytest.raises(ValueError, match=f"another rule; they differ in {keys}."):
         built(start=str(path))
+
+
+def test_arguments_that_may_differ_are_named(tmp_path):
+    args = tiny.get_config().rule.args.to_dict()
+    path = str(tiny_rule.save(tmp_path / "artifact", **args | {"bound": 3.0}))
+    with pytest.raises(ValueError, match="they differ in bound; .*changed names"):
+        built(start=path)
+    found = built(start=path, changed=("bound",)).learner.init(built().data).theta
+    jax.tree.map(np.testing.assert_array_equal, found, lopt.read(path).theta)
+
+
+def test_arguments_at_their_defaults_do_not_differ(tmp_path):
+    args = tiny.get_config().rule.args.to_dict()
+    built(start=str(tiny_rule.save(tmp_path / "artifact", **args | {"axes": "size"})))
+
+
+def test_a_theta_of_other_shapes_is_refused_whatever_may_differ(tmp_path):
+    args = tiny.get_config().rule.args.to_dict()
+    path = str(tiny_rule.save(tmp_path / "artifact", **args | {"hidden": 5}))
+    with pytest.raises(ValueError, match="theta of other shapes"):
+        built(start=path, changed=("hidden",))

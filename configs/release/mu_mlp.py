@@ -1,28 +1,33 @@
-"""`mu_mlp`: a rule that sets its own steps, meta-trained on `train-v2` in three stages.
+"""`mu_mlp`: a rule that sets its own steps, meta-trained in four stages.
 
     python -m meta_train --config=configs/release/mu_mlp.py:first --workdir=runs/1
     python -m meta_train --config=configs/release/mu_mlp.py:second --workdir=runs/2
+    python -m meta_train --config=configs/release/mu_mlp.py:third --workdir=runs/3
     python -m meta_train --config=configs/release/mu_mlp.py --workdir=runs/mu_mlp
 
 Each starts from the artifact of the one before, which is kept beside this file, and
-goes on where it was stopped.
+goes on where it was stopped. The first three are on `train-v2`; the last bounds its
+steps, and is on `train-v3`, which has networks as users make them too.
 
 Hardware and time: the first two, an NVIDIA H200, 12 minutes each, two of them compiling
 (8.5 meta-steps a second, of 512 pairs of runs); the third, 2 CPU cores, half an hour,
-five minutes of it compiling. Expected meta-validation: -2.93 untrained, which is Adam
-on a linear schedule; -3.21, -3.27 and -3.31 after the stages. Adam under muP and a
-cosine schedule has -2.97 at the best rate for all tasks of `valid-v1` together, and
--3.09 at the best for each by itself. A variant `quick`, joined to another by a comma,
-takes seconds, for tests, and learns nothing.
+five minutes of it compiling; the last, an NVIDIA H100, ten minutes. Expected
+meta-validation on `valid-v1`: -2.93 untrained, which is Adam on a linear schedule;
+-3.21, -3.27 and -3.31 after the first three. Adam under muP and a cosine schedule has
+-2.97 at the best rate for all tasks of `valid-v1` together, and -3.09 at the best for
+each by itself. A variant `quick`, joined to another by a comma, takes seconds, for
+tests, and learns nothing.
 """
 
 from collections.abc import Callable
 
 from ml_collections import ConfigDict, FieldReference, config_dict
 
+STAGES = ("first", "second", "third")
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the config of a variant: a stage, "quick" or both."""
+    """Returns the config of a variant: a stage, "quick" or both; the last is ""."""
     return in_stages(variant, "mu_mlp", lambda c: None, (5_000, 4_700))
 
 
@@ -35,10 +40,14 @@ def in_stages(
     """Returns the config of a variant of a recipe that differs from this by `change`.
 
     Its first two stages have `num_steps` meta-steps.
+
+    Raises:
+      ValueError: for an unknown variant, listing those known.
     """
     words = set(variant.split(",")) - {""}
-    if words - {"first", "second", "quick"} or {"first", "second"} <= words:
-        raise ValueError(f"unknown {variant=}; known: first, second, quick.")
+    named = words & set(STAGES)
+    if words - named - {"quick"} or len(named) > 1:
+        raise ValueError(f"unknown {variant=}; known: {', '.join(STAGES)}, quick.")
     c = ConfigDict({"seed": 0})
     set_rule(c)
     set_inner_training(c)
@@ -48,9 +57,12 @@ def in_stages(
     if "second" in words:
         set_second_stage(c)
         c.theta.start = f"configs/release/{name}_first"
-    elif "first" not in words:
+    elif "third" in words:
         set_third_stage(c)
         c.theta.start = f"configs/release/{name}_second"
+    elif "first" not in words:
+        set_last_stage(c)
+        c.theta.start = f"configs/release/{name}_third"
     return quick(c) if "quick" in words else c
 
 
@@ -181,6 +193,37 @@ def set_third_stage(c: ConfigDict):
     c.validation.every = 50
     c.validation.blend = True
     c.checkpoint.every = 50
+
+
+def set_last_stage(c: ConfigDict):
+    """Changes `c` to steps that are bounded and warm up, in networks as users make them.
+
+    Under muP, where readouts start at zero, the first steps are harmless however long
+    they are; elsewhere they are not, nor in embeddings of which few rows are looked up.
+    """
+    c.rule.args.bound = 5.0
+    c.rule.args.axes = "fans"
+    c.theta.changed = ("bound", "axes")
+    c.inner.schedule = dict(c.inner.schedule) | {"warmup": 0.05}
+    c.inner.reduce = "late"
+    c.inner.horizon = (60, 600)
+    c.family.name = "train-v3"
+    for name in (
+        "conv-standard",
+        "resnet-standard",
+        "mlp-standard",
+        "mlp-deep-standard",
+        "mlp-deeper-standard",
+        "lstm-standard",
+        "transformer-standard",
+        "bigram-standard",
+    ):
+        c.family.args[name] = 1.0
+    c.outer.num_steps = 2_000
+    c.outer.learning_rate = 5e-4
+    c.outer.end_learning_rate = 1e-5
+    c.outer.warmup_steps = 50
+    c.validation.suite = "valid-v2"
 
 
 def quick(c: ConfigDict) -> ConfigDict:
