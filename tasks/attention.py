@@ -103,22 +103,27 @@ def norm(name: str) -> nn.LayerNorm:
     return nn.LayerNorm(param_dtype=float, name=name)
 
 
-def embed(number: int, width: int, name: str) -> nn.Embed:
+def embed(number: int, width: int, *, name: str, parametrization: str) -> nn.Embed:
     """Returns a layer that looks up vectors: integers [...] -> [..., width].
 
     Args:
-      number: how many integers have one, from 0 on; entries are N(0, 1) at first.
+      number: how many integers have one, from 0 on.
       width: numbers in a vector.
       name: of the layer.
+      parametrization: "mup": entries are N(0, 1) at first; "standard": N(0, 1 / width).
     """
-    init = nn.initializers.normal(1.0)
+    std = {"mup": 1.0, "standard": width**-0.5}[parametrization]
+    init = nn.initializers.normal(std)
     return nn.Embed(number, width, param_dtype=float, embedding_init=init, name=name)
 
 
-def with_positions(x: Float[Array, "n t width"]) -> Float[Array, "n t width"]:
+def with_positions(
+    x: Float[Array, "n t width"], parametrization: str
+) -> Float[Array, "n t width"]:
     """Returns tokens plus learned vectors of where they are; call it in a module."""
     _, t, width = x.shape
-    positions = embed(t, width, "position")(jnp.arange(t))
+    embedding = embed(t, width, name="position", parametrization=parametrization)
+    positions = embedding(jnp.arange(t))
     return x + jnp.broadcast_to(positions, x.shape)
 
 

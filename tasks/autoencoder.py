@@ -105,6 +105,7 @@ def autoencoder(
     activations: tuple[str, ...],
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns MLPs that reproduce their inputs through a bottleneck; labels are unread.
 
@@ -127,6 +128,7 @@ def autoencoder(
       activations: names in `layers.ACTIVATIONS`, drawn from uniformly.
       vary: see `supervised.family`; of `init_scale` and `examples`.
       zero_readout: whether the readout starts at zero.
+      parametrization: see `layers.base_of`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible number.
@@ -134,6 +136,9 @@ def autoencoder(
     """
     known("loss", loss, LOSSES)
     layers.check_sizes(depth=depth, latent=latent)
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
+    )
     arrays = data.load(dataset, resolution=resolution)
     return supervised.fitted(
         Network,
@@ -165,6 +170,7 @@ def vae(
     activations: tuple[str, ...],
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns variational autoencoders (arXiv:1312.6114); arguments as `autoencoder`.
 
@@ -176,6 +182,9 @@ def vae(
     Digits, width 32, depth 2, latent 4: 6,728 parameters.
     """
     layers.check_sizes(depth=depth, latent=latent)
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
+    )
     arrays = data.load(dataset, resolution=resolution)
     return supervised.fitted(
         Network,

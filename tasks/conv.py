@@ -155,6 +155,7 @@ def conv(
     activations: tuple[str, ...],
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns plain convolutional networks: `depth` 3x3 convolutions and a readout.
 
@@ -177,12 +178,16 @@ def conv(
       activations: names in `layers.ACTIVATIONS`, drawn from uniformly.
       vary: see `supervised.family`.
       zero_readout: whether the readout starts at zero.
+      parametrization: see `layers.base_of`.
 
     Raises:
       ValueError: for a name that is not known, an impossible number, or inputs that
         are not images.
       data.DatasetNotFound: if the dataset is not on disk.
     """
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
+    )
     return supervised.fitted(
         Network,
         supervised.images(dataset, resolution),
@@ -212,6 +217,7 @@ def resnet(
     activations: tuple[str, ...],
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns residual networks (arXiv:1512.03385) of `depth` blocks, norm before.
 
@@ -232,6 +238,9 @@ def resnet(
         "batch" with `vary["batch_size"]`.
       data.DatasetNotFound: if the dataset is not on disk.
     """
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
+    )
     _check_norm(norm, (width, base_width), vary)
     return supervised.fitted(
         Network,

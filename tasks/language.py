@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -71,16 +71,23 @@ class Recurrence(nn.Module):
     Attributes:
       width: units.
       cell: a name in `CELLS`.
+      parametrization: "mup": weights start normal, of standard deviation width^-1/2;
+        "standard": orthogonal, gate by gate.
     """
 
     width: int
     cell: str
+    parametrization: str = "mup"
 
     @nn.compact
     def __call__(self, gates: Float[Array, "n t gates"]) -> Float[Array, "n t width"]:
         """Returns the outputs, of what inputs give to the gates at each time."""
-        init = nn.initializers.normal(self.width**-0.5, gates.dtype)
-        kernel = self.param("kernel", init, (self.width, gates.shape[-1]))
+        inits = {
+            "mup": nn.initializers.normal(self.width**-0.5, gates.dtype),
+            "standard": _orthogonal,
+        }
+        shape = (self.width, gates.shape[-1])
+        kernel = self.param("kernel", inits[self.parametrization], shape, gates.dtype)
         cell = CELLS[self.cell]
 
         def step(states: States, gates: jax.Array) -> tuple[States, jax.Array]:
@@ -90,6 +97,19 @@ class Recurrence(nn.Module):
         zero = jnp.zeros((len(gates), self.width), gates.dtype)
         _, outputs = jax.lax.scan(step, (zero,) * cell.states, gates.swapaxes(0, 1))
         return outputs.swapaxes(0, 1)
+
+
+def _orthogonal(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+    """Returns [width, g width], g orthogonal matrices side by side."""
+    width, columns = shape
+    keys, init = jax.random.split(key, columns // width), nn.initializers.orthogonal()
+    return jnp.concatenate([init(k, (width, width), dtype) for k in keys], -1)
+
+
+def _embedded(text: jax.Array, width: int, parametrization: str) -> jax.Array:
+    """Returns the vectors of bytes; call it in a module."""
+    embed = attention.embed(BYTES, width, name="embed", parametrization=parametrization)
+    return embed(text.astype(int))
 
 
 class RecurrentNetwork(nn.Module):
@@ -106,6 +126,7 @@ class RecurrentNetwork(nn.Module):
     depth: int
     cell: str
     zero_readout: bool
+    parametrization: str
 
     @nn.compact
     def __call__(
@@ -113,11 +134,13 @@ class RecurrentNetwork(nn.Module):
     ) -> Float[Array, "n t bytes"]:
         """Returns logits of the next byte at each time; activations do not vary."""
         del activation
-        x = attention.embed(BYTES, self.width, "embed")(text.astype(int))
+        x = _embedded(text, self.width, self.parametrization)
         for index in range(self.depth):
             gates = CELLS[self.cell].gates * self.width
             x = layers.Dense(gates, name=f"input{index}")(x)
-            x = Recurrence(self.width, self.cell, name=f"recurrent{index}")(x)
+            x = Recurrence(
+                self.width, self.cell, self.parametrization, name=f"recurrent{index}"
+            )(x)
         return layers.Readout(
             BYTES, self.base_width, "mup", self.zero_readout, name="readout"
         )(x)
@@ -136,14 +159,15 @@ class Transformer(nn.Module):
     mlp_ratio: int
     activations: tuple[str, ...]
     zero_readout: bool
+    parametrization: str
 
     @nn.compact
     def __call__(
         self, text: UInt8[Array, "n t"], activation: Int[Array, ""]
     ) -> Float[Array, "n t bytes"]:
         """Returns logits of the next byte at each time."""
-        x = attention.embed(BYTES, self.width, "embed")(text.astype(int))
-        x = attention.with_positions(x)
+        x = _embedded(text, self.width, self.parametrization)
+        x = attention.with_positions(x, self.parametrization)
         for index in range(self.depth):
             x = attention.Block(
                 heads=self.heads,
@@ -169,6 +193,7 @@ def recurrent(
     batch_size: int,
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns LSTMs or GRUs that predict each byte of a text from those before it.
 
@@ -187,18 +212,23 @@ def recurrent(
       batch_size: examples per batch.
       vary: see `supervised.family`.
       zero_readout: whether the readout starts at zero.
+      parametrization: see `layers.base_of`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible size or range.
       data.DatasetNotFound: if the dataset is not on disk.
     """
     layers.check_sizes(context=context, depth=depth)
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
+    )
     network = functools.partial(
         RecurrentNetwork,
         base_width=base_width,
         depth=depth,
         cell=known("cell", cell, CELLS),
         zero_readout=zero_readout,
+        parametrization=parametrization,
     )
     return supervised.family(
         name=f"{cell}-{dataset}-context{context}-width{width}-depth{depth}"
@@ -227,6 +257,7 @@ def transformer(
     activations: tuple[str, ...],
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns decoder-only transformers that predict each byte from those before it.
 
@@ -250,12 +281,16 @@ def transformer(
         uniformly.
       vary: see `supervised.family`.
       zero_readout: whether the readout starts at zero.
+      parametrization: see `layers.base_of`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible size or range.
       data.DatasetNotFound: if the dataset is not on disk.
     """
     layers.check_sizes(context=context, depth=depth, mlp_ratio=mlp_ratio)
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
+    )
     attention.check_heads(heads=heads, width=width, base_width=base_width)
     network = functools.partial(
         Transformer,
@@ -265,6 +300,7 @@ def transformer(
         mlp_ratio=mlp_ratio,
         activations=layers.known_activations(activations),
         zero_readout=zero_readout,
+        parametrization=parametrization,
     )
     return supervised.family(
         name=f"transformer-{dataset}-context{context}-width{width}-depth{depth}"

@@ -30,6 +30,37 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {size}.")
 
 
+def base_of(
+    parametrization: str, *, width: int, base_width: int, zero_readout: bool
+) -> int:
+    """Returns the base width that a network's multipliers and `base_shapes` go by.
+
+    Networks in standard parametrization are those of muP at their own width: no
+    multiplier, logits of attention over the root of the heads' size, and updates that
+    no ratio of widths scales. Only `attention.embed` and recurrent kernels start
+    otherwise.
+
+    Args:
+      parametrization: "mup", or "standard": networks as Flax makes them by default, but
+        that normal numbers are not cut at two deviations.
+      width: of the network.
+      base_width: the width at which muP multipliers are 1; "standard" ignores it.
+      zero_readout: whether the readout starts at zero, which Flax's never does.
+
+    Raises:
+      ValueError: for another parametrization, or a zero readout of "standard".
+    """
+    known("parametrization", parametrization, PARAMETRIZATIONS)
+    if parametrization == "mup":
+        return base_width
+    if zero_readout:
+        raise ValueError(
+            "parametrization='standard' has a readout that is not zero, got "
+            "zero_readout=True; set zero_readout=False."
+        )
+    return width
+
+
 def known_activations(names: Sequence[str]) -> tuple[str, ...]:
     """Returns names in `ACTIVATIONS`, at least one.
 

@@ -87,6 +87,7 @@ def mixer(
     activations: tuple[str, ...],
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns MLP-mixers (arXiv:2105.01601) that classify by the mean token.
 
@@ -111,6 +112,7 @@ def mixer(
         uniformly.
       vary: see `supervised.family`.
       zero_readout: whether the readout starts at zero.
+      parametrization: see `layers.base_of`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible size or range.
@@ -118,6 +120,9 @@ def mixer(
     """
     layers.check_sizes(
         depth=depth, token_hidden=token_hidden, mlp_ratio=mlp_ratio, patch=patch
+    )
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
     )
     return supervised.fitted(
         Network,

@@ -79,7 +79,7 @@ def mlp(
       batch_size: examples per batch.
       activations: names in `layers.ACTIVATIONS`, drawn from uniformly.
       vary: see `supervised.family`.
-      parametrization: "mup", or "standard", to show how it fails.
+      parametrization: see `layers.base_of`; of "standard" the readout too may be zero.
       zero_readout: whether the readout starts at zero.
 
     Raises:
@@ -89,6 +89,7 @@ def mlp(
     if depth < 0:
         raise ValueError(f"depth must be at least 0, got {depth}.")
     known("parametrization", parametrization, layers.PARAMETRIZATIONS)
+    base_width = base_width if parametrization == "mup" else width
     return supervised.fitted(
         Network,
         data.load(dataset, resolution=resolution),

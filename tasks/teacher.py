@@ -72,6 +72,7 @@ def teacher_student(
     activations: tuple[str, ...],
     noise: tuple[float, float],
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns MLPs, students, each fit to the outputs of another, its teacher.
 
@@ -103,6 +104,7 @@ def teacher_student(
       noise: bounds of the standard deviation of training labels' noise, over that of
         the teacher's outputs; uniform.
       zero_readout: whether the student's readout starts at zero.
+      parametrization: of the student; see `layers.base_of`.
 
     Raises:
       ValueError: for an unknown activation, a size below 1, or an empty range.
@@ -116,6 +118,9 @@ def teacher_student(
         base_width=base_width,
         depth=depth,
         batch_size=batch_size,
+    )
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
     )
     if not 0 <= noise[0] <= noise[1]:
         raise ValueError(f"need 0 <= low <= high of noise, got {noise=}.")

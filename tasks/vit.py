@@ -25,6 +25,7 @@ class Network(nn.Module):
     moments: tuple[float, float]
     activations: tuple[str, ...]
     zero_readout: bool
+    parametrization: str
 
     @nn.compact
     def __call__(
@@ -32,7 +33,8 @@ class Network(nn.Module):
     ) -> Float[Array, "n outputs"]:
         """Returns logits; `activation` is an index into `activations`."""
         x = layers.standardised(attention.patches(images, self.patch), self.moments)
-        x = attention.with_positions(layers.Dense(self.width, name="embed")(x))
+        x = layers.Dense(self.width, name="embed")(x)
+        x = attention.with_positions(x, self.parametrization)
         for index in range(self.depth):
             x = attention.Block(
                 heads=self.heads,
@@ -62,6 +64,7 @@ def vit(
     activations: tuple[str, ...],
     vary: draws.Vary,
     zero_readout: bool,
+    parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns vision transformers (arXiv:2010.11929) that classify by the mean token.
 
@@ -86,12 +89,16 @@ def vit(
         uniformly.
       vary: see `supervised.family`.
       zero_readout: whether the readout starts at zero.
+      parametrization: see `layers.base_of`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible size or range.
       data.DatasetNotFound: if the dataset is not on disk.
     """
     layers.check_sizes(depth=depth, mlp_ratio=mlp_ratio, patch=patch)
+    base_width = layers.base_of(
+        parametrization, width=width, base_width=base_width, zero_readout=zero_readout
+    )
     attention.check_heads(heads=heads, width=width, base_width=base_width)
     return supervised.fitted(
         Network,
@@ -108,4 +115,5 @@ def vit(
         mlp_ratio=mlp_ratio,
         patch=patch,
         zero_readout=zero_readout,
+        parametrization=parametrization,
     )
