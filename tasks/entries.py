@@ -121,6 +121,15 @@ TEACHER = {
     "noise": (0.0, 0.1),
     "zero_readout": True,
 }
+BIGRAM = {
+    "vocabulary": 512,
+    "exponent": 1.0,
+    "noise": (0.0, 0.1),
+    "width": 16,
+    "base_width": 16,
+    "batch_size": 64,
+    "zero_readout": True,
+}
 REGRESSION = {
     "dataset": "breast_cancer",
     "resolution": None,

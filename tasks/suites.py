@@ -10,6 +10,7 @@ from tasks import (
     augment,
     autoencoder,
     base,
+    bigram,
     conv,
     language,
     mixer,
@@ -22,6 +23,7 @@ from tasks import (
 from tasks.base import TaskFamily, known
 from tasks.entries import (
     AUTOENCODER,
+    BIGRAM,
     CONV,
     DIGITS_MLP,
     MANY,
@@ -42,6 +44,7 @@ from tasks.entries import (
 
 FAMILIES = {
     "autoencoder": autoencoder.autoencoder,
+    "bigram": bigram.bigram,
     "conv": conv.conv,
     "mixer": mixer.mixer,
     "mlp": mlp.mlp,

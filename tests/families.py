@@ -7,6 +7,7 @@ from tasks import suites
 # As suites have them.
 ARGS = {
     "autoencoder": suites.AUTOENCODER,
+    "bigram": suites.BIGRAM,
     "conv": suites.CONV,
     "mixer": suites.MIXER,
     "mlp": suites.DIGITS_MLP,
@@ -26,6 +27,7 @@ SMALLER = {
     "autoencoder": dict(
         width=8, base_width=4, latent=3, batch_size=4, activations=("gelu", "tanh")
     ),
+    "bigram": dict(vocabulary=12, width=8, base_width=4, batch_size=16),
     "conv": dict(width=4, base_width=2, resolution=4, batch_size=4, activations=SMOOTH),
     "mixer": dict(width=8, base_width=4, patch=4, token_hidden=3, batch_size=4),
     "mlp": dict(

@@ -23,7 +23,7 @@ FILES = {
     "stacking artifact guard catalogue __init__",
     "tasks": "base embedded stored data prepare draws layers attention "
     "objectives supervised "
-    "[quadratic surfaces teacher mlp conv autoencoder language vit mixer] "
+    "[quadratic surfaces teacher mlp conv autoencoder language vit mixer bigram] "
     "gradients augment entries suites costs __init__ __main__",
     "evaluation": "settings validation scores algoperf curves tuning trials entrants "
     "machine costs bench results cells protocol race standings words summary tables "
