@@ -136,6 +136,7 @@ REGRESSION = {
     "batch_size": 32,
     "vary": {},
 }
+STANDARD = {"parametrization": "standard", "zero_readout": False}
 MANY = ("relu", "tanh", "gelu")
 SCALES = {"name": "reparametrised", "args": {"scale": (0.5, 2.0), "per": "tensor"}}
 UNSEEN = {"dataset": "patches8"}  # by rules that are meta-trained on train-v1
