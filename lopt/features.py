@@ -137,7 +137,7 @@ def signal(
 
 def _rescaled(grad: jax.Array, history: History) -> tuple[jax.Array, History]:
     """Divides out the mean square gradient, a constant for differentiation."""
-    mean = jnp.mean(history.second)
+    mean = jnp.sum(history.second / history.second.size)  # no sum may overflow
     mean = jax.lax.stop_gradient(jnp.where(mean > 0, mean, 1))
     rms = jnp.sqrt(mean)
     row, col = jax.tree.map(lambda x: x / mean, (history.row, history.col))

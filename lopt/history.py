@@ -152,8 +152,7 @@ def update(
         row, col = square, history.col
     else:
         d0, d1 = AXES[axes](grad.shape)
-        row = jnp.mean(square + 1e-30, axis=d0, keepdims=True)
-        col = jnp.mean(square + 1e-30, axis=d1, keepdims=True)
+        row, col = (mean(square + 1e-30, axis) for axis in (d0, d1))
         col = _average(factored, col, history.col)
     momentum = _decays(MOMENTUM, theta["momentum"], clip=False)
     return History(
@@ -172,6 +171,11 @@ def filled(theta: Theta, count: Any) -> Theta:
     starts = {"momentum": MOMENTUM, "rms": RMS, "factored": FACTORED}
     decays = {name: _decays(b, theta[name], clip=True) for name, b in starts.items()}
     return {k: jnp.maximum(1 - b ** (count + 1.0), 1e-6) for k, b in decays.items()}
+
+
+def mean(x: Float[Array, "*p"], axis: int) -> Float[Array, "*p1"]:
+    """Returns the mean over an axis, which stays; no sum overflows before it would."""
+    return jnp.sum(x / max(1, x.shape[axis]), axis=axis, keepdims=True)
 
 
 def _decays(

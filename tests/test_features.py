@@ -69,3 +69,14 @@ def test_by_fans_a_rule_is_that_by_size_where_fan_out_is_larger(shape, same):
         return tx.update(grads, tx.init(grads), grads)[0]
 
     assert jnp.array_equal(update("fans"), update("size")) == same
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e18])
+def test_updates_ignore_scales_at_which_sums_of_squares_would_overflow(scale):
+    theta = rules.build("mlp", **ARGS).init(jax.random.key(1))
+    tx = rules.build("mlp", **ARGS).bind(theta, num_steps=10)
+    grads = jax.random.normal(jax.random.key(0), (2_048, 4))
+    update = jax.jit(lambda g: tx.update(g, tx.init(g), grads)[0])
+    expected = update(grads)
+    size = jnp.abs(expected).max()
+    assert jnp.abs(update(scale * grads) - expected).max() < 1e-4 * size

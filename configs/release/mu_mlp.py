@@ -196,7 +196,7 @@ def set_third_stage(c: ConfigDict):
 
 
 def set_last_stage(c: ConfigDict):
-    """Changes `c` to steps that are bounded and warm up, in networks as users make them.
+    """Changes `c` to bounded steps that warm up, in networks as users make them too.
 
     Under muP, where readouts start at zero, the first steps are harmless however long
     they are; elsewhere they are not, nor in embeddings of which few rows are looked up.
