@@ -28,18 +28,18 @@ STAGES = ("first", "second", "third")
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: a stage, "quick" or both; the last is ""."""
-    return in_stages(variant, "mu_mlp", lambda c: None, (5_000, 4_700))
+    return in_stages(variant, "mu_mlp", lambda c: None, (5_000, 4_700, 1_800))
 
 
 def in_stages(
     variant: str,
     name: str,
     change: Callable[[ConfigDict], None],
-    num_steps: tuple[int, int],
+    num_steps: tuple[int, int, int],
 ) -> ConfigDict:
     """Returns the config of a variant of a recipe that differs from this by `change`.
 
-    Its first two stages have `num_steps` meta-steps.
+    Its first, second and last stages have `num_steps` meta-steps.
 
     Raises:
       ValueError: for an unknown variant, listing those known.
@@ -62,6 +62,7 @@ def in_stages(
         c.theta.start = f"configs/release/{name}_second"
     elif "first" not in words:
         set_last_stage(c)
+        c.outer.num_steps = num_steps[2]
         c.theta.start = f"configs/release/{name}_third"
     return quick(c) if "quick" in words else c
 
@@ -211,16 +212,15 @@ def set_last_stage(c: ConfigDict):
     for name in (
         "conv-standard",
         "resnet-standard",
-        "mlp-standard",
-        "mlp-deep-standard",
         "mlp-deeper-standard",
         "lstm-standard",
         "transformer-standard",
         "bigram-standard",
     ):
         c.family.args[name] = 1.0
-    c.outer.num_steps = 2_000
-    c.outer.learning_rate = 5e-4
+    for name in ("mlp-standard", "mlp-deep-standard"):  # which take time to compile
+        c.family.args[name] = 0.0
+    c.outer.learning_rate = 6e-4
     c.outer.end_learning_rate = 1e-5
     c.outer.warmup_steps = 50
     c.validation.suite = "valid-v2"

@@ -21,7 +21,7 @@ from configs.release import mu_mlp
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: a stage, "quick" or both."""
-    return mu_mlp.in_stages(variant, "mu_norm", set_what_differs, (3_500, 3_500))
+    return mu_mlp.in_stages(variant, "mu_norm", set_what_differs, (3_500, 3_500, 1_200))
 
 
 def set_what_differs(c: ConfigDict):
