@@ -47,7 +47,8 @@ def load(
       learning_rate: multiplies updates; a positive number, or an Optax schedule of
         step counts. By default the schedule that the rule was trained under.
       guard: learning rate of Adam, a number or a schedule, whose steps are taken where
-        the loss spikes or an update is not finite (`guard.guarded`); None: no guard.
+        the loss spikes or an update is huge or not finite (`guard.guarded`), and to
+        which `value=` must be passed; None: no guard.
 
     Raises:
       ValueError: if there is no such artifact, listing the released ones; naming the

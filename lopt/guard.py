@@ -1,5 +1,7 @@
 """A guard around a rule: steps of Adam, from the rule's own averages, when it fails."""
 
+import functools
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -10,9 +12,10 @@ from lopt import history
 from lopt.types import Array, Bool, Float, Int, Params, Theta
 
 MEMORY = 0.95  # decay of the averages of losses
-YOUNG = 20  # losses seen before any counts as a spike
+YOUNG = 20  # losses of which a spike must also be above twice the first
 RECOVERY = 0.9  # of the weight of Adam, from one step to the next
 TRIFLE = 1e-30  # deviation of losses that were all zero
+HUGE = 10.0  # entry of an update over the largest of its leaf
 
 
 class GuardState(NamedTuple):
@@ -20,15 +23,18 @@ class GuardState(NamedTuple):
 
     Attributes:
       inner: state of the rule and of what follows it.
+      first: the first finite loss.
       mean: average of the losses so far, those of spikes cut off.
       deviation: average of their distance to it.
       seen: losses so far, those not finite apart.
       caution: weight of Adam in the next update, in [0, 1].
       spikes: losses that were far above the average, or not finite.
-      failures: updates that were not finite, and gradients whose squares were not.
+      failures: updates that were huge or not finite, and gradients whose squares were
+        not finite.
     """
 
     inner: Any
+    first: Float[Array, ""]
     mean: Float[Array, ""]
     deviation: Float[Array, ""]
     seen: Int[Array, ""]
@@ -47,13 +53,15 @@ def guarded(
 ) -> optax.GradientTransformationExtraArgs:
     """Returns `tx`, with steps of Adam in the place of its own where it fails.
 
-    A loss that is `threshold` average deviations above the average of those before is
-    a spike: this update is Adam's, and those after it ever less so. So is an update
-    that is not finite. Where gradients are not finite, or so large that the sum of
-    their squares is not, nothing moves, the state of `tx` stays as it was, and the
-    next update is Adam's. Adam is made of the averages that the rule keeps anyway, so
-    it is warm when it is needed. Pass `value`, the loss, to `update`; without it only
-    what is not finite is seen.
+    The rule fails at a spike of the loss, and where its update is huge or not finite:
+    this update is Adam's, and those after it ever less so. A spike is `threshold`
+    average deviations above the average of the losses before; one of the first 20 is
+    also above twice the first. Huge is an update with an entry above 1, which is Adam's
+    at a rate of 1, and above 10 times the largest entry of its leaf. Where gradients
+    are not finite, or so large that the sum of their squares is not, nothing moves, the
+    state of `tx` stays as it was, and the next update is Adam's. Adam is made of the
+    averages that the rule keeps anyway, so it is warm when it is needed. Pass `value`,
+    the loss, to `update`; without it no spike is seen.
 
     Args:
       tx: a rule with a history, or a chain that begins with one; what follows the rule
@@ -67,22 +75,35 @@ def guarded(
     Raises:
       ValueError: if the threshold is not above 1; from `update`, if `value` is no
         scalar.
+
+    Warns:
+      UserWarning: from `update`, once, if it is without `value`.
     """
     if not threshold > 1:
         raise ValueError(f"threshold must be above 1, got {threshold=}; try 8.")
     scale = scale or optax.identity()
+    warn_once = functools.cache(_warn_without_value)
 
     def init(params: Params) -> GuardState:
-        zero, none = jnp.zeros([]), jnp.zeros([], jnp.int32)
-        return GuardState(tx.init(params), zero, zero, none, zero, none, none)
+        zero = _zero(params)
+        # A weight that varies over devices will make what it weighs vary.
+        inner = _where(zero == 0, *[tx.init(params)] * 2)
+        floats = (jnp.zeros_like(zero) for _ in range(4))
+        first, mean, deviation, caution = floats
+        seen, spikes, failures = (jnp.zeros_like(zero, jnp.int32) for _ in range(3))
+        return GuardState(
+            inner, first, mean, deviation, seen, caution, spikes, failures
+        )
 
     def update(grads, state, params=None, *, value=None, **extra):
+        if value is None:
+            warn_once()
         own, inner = tx.update(grads, state.inner, params, value=value, **extra)
         # Averages are of squares, which overflow before gradients do, and stay so.
         sound = _finite(jax.tree.map(_sum_of_squares, grads))
         inner = _where(sound, inner, state.inner)
         spiked, state = _watched(state, value, threshold)
-        failed = ~(sound & _finite(own))
+        failed = ~(sound & _finite(own)) | _huge(own, params)
         caution = jnp.where(spiked | failed, 1.0, state.caution)
         safe = _adam(_rule_state(inner), decays, learning_rate)
         safe, _ = scale.update(safe, scale.init(params), params)
@@ -121,7 +142,9 @@ def _watched(
     # Without a deviation rounding would be a spike, and a step up one for ever.
     least = eps * jnp.abs(state.mean) + TRIFLE
     limit = state.mean + threshold * (state.deviation + least)
-    spiked = ~finite | ((state.seen >= YOUNG) & (value > limit))
+    # Averages of few losses say little of how they vary.
+    doubled = (state.seen > 0) & (value > state.first + jnp.abs(state.first))
+    spiked = ~finite | ((value > limit) & (doubled | (state.seen >= YOUNG)))
     # Cut off, so that a long spike becomes the average in time, but not at once.
     calm = jnp.where(spiked, limit, value)
     memory = jnp.minimum(MEMORY, state.seen / (state.seen + 1))
@@ -129,9 +152,11 @@ def _watched(
     deviation = memory * state.deviation + (1 - memory) * jnp.abs(calm - state.mean)
     # The first is no distance from an average.
     deviation = jnp.where(state.seen > 0, deviation, 0)
-    new, old = (mean, deviation, optax.safe_increment(state.seen)), state[1:4]
-    mean, deviation, seen = _where(finite, new, old)
-    return spiked, state._replace(mean=mean, deviation=deviation, seen=seen)
+    first = jnp.where(state.seen > 0, state.first, value)
+    seen = optax.safe_increment(state.seen)
+    new = dict(first=first, mean=mean, deviation=deviation, seen=seen)
+    old = {name: getattr(state, name) for name in new}
+    return spiked, state._replace(**_where(finite, new, old))
 
 
 def _adam(state: Any, decays: Theta, learning_rate: Any) -> Params:
@@ -142,7 +167,10 @@ def _adam(state: Any, decays: Theta, learning_rate: Any) -> Params:
 
     def one(momentum, second):
         momentum = momentum / filled["momentum"][0]
-        return -rate * momentum / (jnp.sqrt(second / filled["rms"][0]) + 1e-8)
+        moved = second > 0
+        # Selected before the root too, whose derivative at 0 is infinite.
+        root = jnp.sqrt(jnp.where(moved, second, 1) / filled["rms"][0])
+        return -rate * momentum / (jnp.where(moved, root, 0) + 1e-8)
 
     return jax.tree.map(one, state.history.momentum.short, state.history.second)
 
@@ -150,6 +178,34 @@ def _adam(state: Any, decays: Theta, learning_rate: Any) -> Params:
 def _rule_state(state: Any) -> Any:
     """Returns the state of the rule itself, the first of a chain."""
     return state if hasattr(state, "history") else _rule_state(state[0])
+
+
+def _warn_without_value() -> None:
+    warnings.warn(
+        "a guard without the loss sees no spike: call update(..., value=loss).",
+        stacklevel=3,
+    )
+
+
+def _zero(params: Params) -> Float[Array, ""]:
+    """Returns 0 where params are on a mesh, varying inside `shard_map` as they do."""
+    zeros = (jnp.zeros_like(x, float).sum() for x in jax.tree.leaves(params))
+    return sum(zeros, jnp.zeros([]))
+
+
+def _huge(updates: Any, params: Params) -> Bool[Array, ""]:
+    """Returns whether a leaf's update has an entry far above Adam's and the leaf's."""
+
+    def huge(update, param):
+        return _largest(update) > jnp.maximum(1, HUGE * _largest(param))
+
+    leaves = jax.tree.leaves(jax.tree.map(huge, updates, params))
+    return jnp.any(jnp.stack([jnp.bool_(False), *leaves]))
+
+
+def _largest(x: Any) -> Float[Array, ""]:
+    """Returns the largest magnitude in a leaf, 0 in one that is empty."""
+    return jnp.max(jnp.abs(jnp.asarray(x)), initial=0).astype(float)
 
 
 def _sum_of_squares(x: Any) -> Float[Array, ""]:
