@@ -1,6 +1,7 @@
 """The guard: a rule's own updates without trouble, Adam's of its averages with it."""
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +104,15 @@ def test_without_trouble_nothing_counts(values):
 
 # Losses that spike.
 
-SPIKES = [(0, jnp.nan), (0, jnp.inf), (25, 10.0), (30, jnp.nan), (39, -jnp.inf)]
+SPIKES = [
+    (0, jnp.nan),
+    (0, jnp.inf),
+    (1, 10.0),
+    (19, 10.0),
+    (25, 10.0),
+    (30, jnp.nan),
+    (39, -jnp.inf),
+]
 
 
 @pytest.mark.parametrize(("step", "loss"), SPIKES)
@@ -124,13 +133,28 @@ def test_after_a_spike_the_rule_returns_as_adam_fades():
     np.testing.assert_allclose(state.caution[25:], 0.9 ** np.arange(1, 16), rtol=1e-5)
 
 
-def test_rounding_of_a_huge_update_leaves_adams_whole():
-    network = THETA["network"]
-    steep = network["w1"].at[:, 0].multiply(1e9)  # of the readout, the direction
-    theta = THETA | {"network": network | {"w1": steep}}
-    updates, state = trace(guarded, values=CALM.at[25].set(10.0), theta=theta)
-    assert np.all(np.abs(updates["vector"][24]) > 1e5) and not np.any(state.failures)
-    close(at(updates, 25), at(trace(adam)[0], 25))
+@pytest.mark.parametrize("first", [1e-6, 1.0, -3.0])
+@pytest.mark.parametrize(("step", "share", "spikes"), [(5, 0.9, 0), (5, 1.1, 1)])
+def test_among_the_first_a_spike_is_above_twice_the_first(first, step, share, spikes):
+    values = jnp.full(20, first).at[step].add(share * abs(first))
+    assert watch(values).spikes.tolist() == [0] * step + [spikes] * (20 - step)
+
+
+def test_losses_that_vary_from_the_first_on_are_no_spikes():
+    around_zero = jnp.float32(np.random.default_rng(0).normal(size=1000))
+    assert watch(around_zero).spikes[19] <= 1
+    assert watch(jnp.exp(-0.3 * jnp.arange(20))).spikes[-1] == 0
+
+
+def test_a_guard_without_the_loss_warns_once():
+    tx, params = guarded(THETA), jnp.ones(1)
+    state = tx.init(params)
+    with pytest.warns(UserWarning, match=r"update\(\.\.\., value=loss\)") as caught:
+        for _ in range(2):
+            _, state = tx.update(params, state, params)
+    assert len(caught) == 1
+    with warnings.catch_warnings(action="error"):
+        guarded(THETA).update(params, state, params, value=1.0)
 
 
 @pytest.mark.parametrize("level", [1e-6, 1.0, 1e6])
@@ -190,7 +214,7 @@ def test_first_losses_are_averaged_alike_and_later_ones_forgotten():
         np.testing.assert_allclose(found[21:], expected[20:], rtol=1e-5)
 
 
-# Updates and gradients that are not finite.
+# Updates that are huge, and updates and gradients that are not finite.
 
 
 def broken(weight):
@@ -199,12 +223,27 @@ def broken(weight):
     return THETA | {"network": network}
 
 
-@pytest.mark.parametrize("weight", [jnp.nan, jnp.inf, 1e38])
-def test_updates_that_are_not_finite_are_adams(weight):
+@pytest.mark.parametrize("weight", [jnp.nan, jnp.inf, 1e38, 1e9])
+def test_updates_of_broken_rules_are_adams(weight):
     updates, state = trace(guarded, theta=broken(weight))
     close(updates, trace(adam)[0])
     assert state.failures.tolist() == list(range(1, STEPS + 1))
     assert not np.any(state.spikes)
+
+
+@pytest.mark.parametrize(("size", "least"), [(0.0, 1), (0.1, 1), (1.0, 10), (30, 300)])
+@pytest.mark.parametrize(("share", "failures"), [(0.99, 0), (1.01, 1)])
+def test_huge_updates_are_adams(size, least, share, failures):
+    params, grads = {"a": size * jnp.ones(3), "b": 1e6 * jnp.ones(2)}, at(GRADS, 0)
+    grads = {"a": grads["vector"][:3], "b": grads["vector"][:2]}
+    update = {"a": share * least * jnp.array([0, 0, -1.0]), "b": jnp.zeros(2)}
+    last = optax.stateless(lambda updates, _: update)
+    tx = optax.chain(plain(THETA), last)
+    tx = guard.guarded(tx, THETA["decays"], learning_rate=RATE)
+    found, state = tx.update(grads, tx.init(params), params, value=1.0)
+    assert state.failures == failures
+    signs = jax.tree.map(lambda x: -RATE * jnp.sign(x), grads)
+    close(found, signs if failures else update)
 
 
 @jax.jit
@@ -223,7 +262,7 @@ def fallen(theta):
     return loss(carry[0]) / loss(PARAMS)
 
 
-@pytest.mark.parametrize("weight", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("weight", [jnp.nan, jnp.inf, 1e9])
 def test_broken_rule_trains_a_quadratic_down(weight):
     assert fallen(broken(weight)) < 1e-3
 
