@@ -24,10 +24,19 @@ def nesterov(rate: optax.Schedule, *, momentum: Any = 0.9) -> Any:
 
 @built
 def adam(
-    rate: optax.Schedule, *, b1: Any = 0.9, b2: Any = 0.999, eps: Any = 1e-8
+    rate: optax.Schedule,
+    *,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    eps_root: Any = 0.0,
 ) -> Any:
-    """Returns Adam (arXiv:1412.6980)."""
-    return optax.adam(rate, b1=b1, b2=b2, eps=eps)
+    """Returns Adam (arXiv:1412.6980).
+
+    With `eps_root` > 0, added below the root, it may be differentiated where an entry
+    has not had a gradient yet: the root has no derivative at 0.
+    """
+    return optax.adam(rate, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
 
 
 @built

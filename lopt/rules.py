@@ -209,14 +209,16 @@ def weight_decay(
         theta: Theta, *, num_steps: Any = None
     ) -> optax.GradientTransformationExtraArgs:
         tx = baselines.BASELINES[baseline].build(
-            num_steps=num_steps, learning_rate=learning_rate
+            num_steps=num_steps, learning_rate=learning_rate, **COUPLED[baseline]
         )
         return _penalised(tx, functools.partial(penalty, theta))
 
     return LearnedOptimizer(init, bind, penalty)
 
 
-COUPLED = ("sgdm", "adam")  # baselines without a decay of their own
+# Baselines without a decay of their own, and what lets theta be differentiated through
+# them: the root of no gradient has no derivative, and 1e-30 is lost in any other.
+COUPLED = {"sgdm": {}, "adam": {"eps_root": 1e-30}}
 
 
 def _penalised(tx: Any, penalty: Any) -> optax.GradientTransformationExtraArgs:
