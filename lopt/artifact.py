@@ -1,6 +1,7 @@
 """Artifacts: a rule's weights and a card, in a directory, saved and verified.
 
-The directory holds `theta.safetensors` and `card.json`. Nothing in it is code.
+The directory holds `theta.safetensors` and `card.json`. Nothing in it is code. The card
+holds digests of the weights and of itself, so that neither changes unnoticed.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ import safetensors.numpy
 from lopt import rules
 from lopt.types import LearnedOptimizer, Theta
 
-SCHEMA = 2  # 2: `start`, `signal`, `nominal`, verdicts, evaluations by suite
+# 2: `start`, `signal`, `nominal`, verdicts, evaluations by suite; 3: `digest`
+SCHEMA = 3
 WEIGHTS = "theta.safetensors"
 CARD = "card.json"
 
@@ -87,19 +89,14 @@ def save(
     arrays = {name: np.asarray(x) for name, x in _named(theta)}
     weights = safetensors.numpy.save(arrays)
     outputs = _outputs(built, _shaped_like(built, arrays, directory), GOLDEN_INPUT)
-    text = json.dumps(
-        dict.fromkeys(FIELDS)
-        | card
-        | {
-            "schema": SCHEMA,
-            "rule": {"name": rule, "args": rule_args},
-            "sha256": hashlib.sha256(weights).hexdigest(),
-            "golden": GOLDEN_INPUT | {"updates": outputs},
-        },
-        indent=1,
-        allow_nan=False,
-    )
-    _replace(directory, {WEIGHTS: weights, CARD: (text + "\n").encode()})
+    own = {
+        "schema": SCHEMA,
+        "rule": {"name": rule, "args": rule_args},
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "golden": GOLDEN_INPUT | {"updates": outputs},
+    }
+    content = _signed(dict.fromkeys(FIELDS) | card | own)
+    _replace(directory, {WEIGHTS: weights, CARD: content})
 
 
 def annotate(directory: str | os.PathLike, **fields: Any) -> None:
@@ -111,9 +108,20 @@ def annotate(directory: str | os.PathLike, **fields: Any) -> None:
     directory = Path(directory)
     if unknown := fields.keys() - set(FIELDS):
         raise ValueError(f"no such field: {unknown}; known: {', '.join(FIELDS)}.")
-    text = json.dumps(read(directory).card | fields, indent=1, allow_nan=False)
+    content = _signed(read(directory).card | fields)
     weights = _bytes(directory / WEIGHTS)
-    _replace(directory, {WEIGHTS: weights, CARD: (text + "\n").encode()})
+    _replace(directory, {WEIGHTS: weights, CARD: content})
+
+
+def digest(card: dict[str, Any]) -> str:
+    """Returns the SHA-256 of a card's content, its `digest` apart.
+
+    It is that of the JSON with sorted keys and no spaces, so that how a card is laid
+    out does not matter, while every key and value does.
+    """
+    content = {name: value for name, value in card.items() if name != "digest"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(place: Any) -> Artifact:
@@ -164,19 +172,39 @@ def _bytes(file: Any) -> bytes:
         raise _failed(file, f"cannot be read ({error})") from error
 
 
+def _signed(card: dict[str, Any]) -> bytes:
+    """Returns the content of the file of a card, with its digest."""
+    text = json.dumps(card | {"digest": digest(card)}, indent=1, allow_nan=False)
+    return (text + "\n").encode()
+
+
 def _card(file: Any) -> dict[str, Any]:
-    """Returns the card in a file, of this schema and with the keys that we need."""
+    """Returns the card in a file, of this schema, whole, and as it was written."""
     try:
-        card = json.loads(_bytes(file))
-        schema = card["schema"]
+        card = json.loads(_bytes(file), object_pairs_hook=_distinct)
+        schema, own = card["schema"], digest(card)
     except (ValueError, KeyError, TypeError) as error:
         raise _failed(file, f"not JSON with a schema version ({error!r})") from error
     if schema != SCHEMA:
         raise _failed(file, f"its schema is {schema}, this version reads {SCHEMA}")
-    missing = {"rule", "sha256", "golden", *FIELDS} - set(card)
+    missing = {"rule", "sha256", "golden", "digest", *FIELDS} - set(card)
     if missing:
         raise _failed(file, f"lacks {', '.join(sorted(missing))}")
+    if card["digest"] != own:
+        raise _failed(
+            file,
+            "its SHA-256 is not its `digest`: it was damaged, or edited by hand "
+            "(`lopt.artifact.annotate` sets fields)",
+        )
     return card
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object of JSON, of which no key is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"a key is there twice among {', '.join(found)}")
+    return found
 
 
 def _failed(file: Any, check: str) -> ValueError:

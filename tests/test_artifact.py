@@ -138,6 +138,7 @@ def edited(path, place, edit):
     shutil.copytree(path, place)
     card = json.loads((place / "card.json").read_text())
     edit(card)
+    card["digest"] = artifact.digest(card)
     (place / "card.json").write_text(json.dumps(card))
     return place
 
@@ -184,6 +185,43 @@ def test_truncated_card_is_named(path, tmp_path):
 def test_failed_checks_name_file_and_reason(path, tmp_path, edit, message):
     with pytest.raises(ValueError, match=message):
         lopt.read(edited(path, tmp_path / "x", edit))
+
+
+def test_an_edited_card_is_refused(path, tmp_path):
+    shutil.copytree(path, tmp_path / "x")
+    file = tmp_path / "x" / "card.json"
+    file.write_text(file.read_text().replace('"clip": 8.0', '"clip": 1.0'))
+    with pytest.raises(ValueError, match=f"{file}: its SHA-256 is not its `digest`"):
+        lopt.load(tmp_path / "x", num_steps=100)
+
+
+def damaged(content):
+    """Yields copies with a flipped bit, or a piece or line missing or there twice."""
+    draws = np.random.default_rng(0).integers((len(content), 8, 40), size=(400, 3))
+    for at, bit, size in draws.tolist():
+        yield content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
+        yield content[: at + size] + content[at:]
+        yield content[:at] + content[at + size :]
+    lines = content.splitlines(keepends=True)
+    for i in range(len(lines)):
+        yield b"".join(lines[: i + 1] + lines[i:])
+    yield content * 2
+
+
+def test_damaged_cards_are_refused_by_name_or_say_the_same(path, tmp_path):
+    shutil.copytree(path, tmp_path / "x")
+    file = tmp_path / "x" / "card.json"
+    content, cases = file.read_bytes(), 0
+    for case in damaged(content):
+        file.write_bytes(case)
+        try:
+            card = artifact.read(tmp_path / "x").card
+        except ValueError as error:
+            assert str(error).startswith(f"{file}: "), case
+            cases += 1
+        else:
+            assert card == json.loads(content), case
+    assert cases > 800
 
 
 def test_golden_output_is_reproduced_and_a_change_found(path, tmp_path):

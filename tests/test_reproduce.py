@@ -6,6 +6,7 @@ import pytest
 import tiny
 
 import meta_train.run
+from lopt import artifact
 from meta_train import reproduce
 from meta_train.export import curve, export
 from meta_train.logging import METRICS
@@ -28,6 +29,7 @@ def changed(path, tmp_path, **fields):
     copy = tmp_path / "copy"
     copy.mkdir()
     card = json.loads((path / "card.json").read_text()) | fields
+    card["digest"] = artifact.digest(card)
     (copy / "card.json").write_text(json.dumps(card))
     (copy / "theta.safetensors").write_bytes((path / "theta.safetensors").read_bytes())
     return str(copy)
