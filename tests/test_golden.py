@@ -54,8 +54,9 @@ def test_four_steps_equal_the_original(file):
         updates, state = jax.jit(tx.update)(trees(z, f"grad{step}"), state, params)
         params = optax.apply_updates(params, updates)
         for name, expected in trees(z, f"param{step + 1}").items():
-            # One unit in the last place of a parameter, which may exceed 1.
-            np.testing.assert_allclose(params[name], expected, atol=1e-7, rtol=1.2e-7)
+            # Two units in the last place of a parameter, which may exceed 1: four
+            # times what processors of any instruction set show.
+            np.testing.assert_allclose(params[name], expected, atol=2e-7, rtol=2.4e-7)
 
 
 def test_paper_order_is_a_permutation_of_the_39_inputs():

@@ -111,7 +111,7 @@ def test_evaluations_are_drawn_beside_the_page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", lopt.released())
 def test_released_rules_do_what_they_did_and_say_what_for(name):
-    assert lopt.verify(name) < 1e-5
+    assert lopt.verify(name) < 1e-5  # processors differ by up to 5e-7
     card = lopt.read(name).card
     assert card["verdict"] and "\n" not in card["verdict"]
     files = list(catalogue.find(name).iterdir())
@@ -128,7 +128,7 @@ def test_load_without_a_name_lists_the_released():
 
 
 @pytest.mark.parametrize("name", lopt.released())
-@pytest.mark.parametrize("scale", [1e-6, 1e4])
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e4, 1e18])
 def test_updates_of_released_rules_ignore_the_scale_of_gradients(name, scale):
     params = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "b": jnp.ones(4)}
     tx = lopt.load(name, num_steps=200)
@@ -140,5 +140,7 @@ def test_updates_of_released_rules_ignore_the_scale_of_gradients(name, scale):
             updates, state = tx.update(grads, state, params)
         return updates
 
+    # Five times the most that processors of any instruction set show. Entries that
+    # nearly cancel in the network keep fewer digits than the leaf's largest.
     for a, b in zip(*map(jax.tree.leaves, (last(scale), last(1.0))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
