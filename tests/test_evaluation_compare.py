@@ -6,6 +6,7 @@ from rich.console import Console
 
 from evaluation import compare, evaluate, report, results, scores, standings
 from evaluation.tuning import Tuning
+from tests.results import changed
 from tests.test_standings import LOOKS, SEEDS, STEPS, moving, road
 
 TUNING = Tuning("none", 1, (0,))
@@ -54,6 +55,15 @@ def test_what_is_alike_is_one_and_what_differs_is_labelled(runs):
                 for x in (both.cell(f"mine@{label}", task), found.cell("mine", task))
             )
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("task", ["short", "long"])
+def test_what_differs_on_one_task_alone_is_labelled_too(runs, task):
+    first, second = loaded(runs).values()
+    other = changed(second, "slow", task, lambda x: x._replace(train=x.train + 1))
+    both = compare.merged({"a": first, "b": other})
+    assert {"slow@a", "slow@b"} <= both.settings["optimizers"].keys()
+    assert both.settings["reference"] == "slow@a"
 
 
 def test_differences_are_ratios_and_chances_over_all_tasks(runs):

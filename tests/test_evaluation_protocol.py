@@ -127,6 +127,15 @@ def test_baselines_set_aims_by_their_best_within_three_quarters():
     assert found().cell("mine", "toy").aims is None
 
 
+def test_a_tuned_baseline_sets_aims_by_what_was_tuned_for_validation(monkeypatch):
+    monkeypatch.setitem(entrants.BASELINES, "small", SMALL)
+    cell = judged({"small": SMALL}).cells[0]
+    best = cell.chosen["valid"].choice.hyperparameters
+    alone = slow(tx_factory, num_steps=STEPS * 3 // 4, own=[best])
+    np.testing.assert_allclose(cell.aims, alone.valid[0].min(-1), rtol=1e-4)
+    assert best != SMALL.defaults
+
+
 def test_costs_and_state_are_told():
     cell = found().cell("adam", "toy")
     # Two moments of four bytes, and two counts of four for twelve parameters.

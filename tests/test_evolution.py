@@ -232,3 +232,18 @@ def test_signs_and_clipped_differences_are_biased_as_predicted(name, changes):
     steps = [np.array([4.0])] if name == "es" else kicks_of(name)
     expected = np.mean([worth(counts, **noise) for counts in steps])
     agree(found, np.full(1, expected), within=0.02)
+
+
+@pytest.mark.parametrize("name", ["pes", "nres"])
+def test_nothing_is_left_of_the_kick_of_a_pair_that_diverged(name):
+    family = toys.family_of(lambda x, batch: jnp.sum(x) + jnp.inf, [0.0])
+    inner = toys.inner(toys.drift(), family, window=5, horizon=70)
+    noise, theta = Noise(**toys.noise(1.0)), jnp.zeros([])
+    one = estimators.build(name, inner=inner, num_workers=1, noise=noise)
+    out, after = jax.jit(one.estimate)(theta, one.init(theta, {}, KEY), {}, KEY)
+    assert out.metrics["diverged"] == 1 and not after.pair.step.any()
+    new = noise.draw(jax.random.split(worker_keys(KEY, 1)[0], 3)[0], theta)
+    if name == "pes":
+        np.testing.assert_array_equal(after.score, 0.0)
+    else:
+        np.testing.assert_array_equal(after.kick.move[0], new.move)

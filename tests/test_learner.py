@@ -24,22 +24,24 @@ OUTER = Outer(
 GRADS = np.array([[3.0, -4.0], [0.3, 0.1], [30.0, 10.0], [0.0, -0.2], [2.0, 2.0]])
 
 
-def scripted(valid):
-    """Returns the estimator that gives GRADS one by one, with `valid` workers."""
+def scripted(valid, grads):
+    """Returns the estimator that gives `grads` one by one, with `valid` workers."""
+    valid = np.broadcast_to(valid, len(grads))
 
     def estimate(theta, state, data, key):
-        log_lr, decay = jnp.asarray(GRADS, jnp.float32)[state[0]]
+        log_lr, decay = jnp.asarray(grads, jnp.float32)[state[0]]
         grad = {"log_lr": log_lr, "decay": decay}
-        return Estimate(grad, jnp.float32(0), {"valid": valid}), state + 1
+        metrics = {"valid": jnp.asarray(valid)[state[0]]}
+        return Estimate(grad, jnp.float32(0), metrics), state + 1
 
     return Estimator(lambda theta, data, key: jnp.zeros(1, jnp.int32), estimate)
 
 
-def thetas(valid):
-    """Returns [5, 2] theta and [5, 2] its average after each meta-step."""
+def thetas(valid, grads=GRADS):
+    """Returns theta and its average at the start and after each meta-step, [., 2]."""
     learn = learner.build(
         rule=toys.heavy_ball(),
-        estimator=scripted(valid),
+        estimator=scripted(valid, grads),
         outer=outer_optimizer(OUTER),
         average=OUTER.average,
         seed=0,
@@ -48,7 +50,7 @@ def thetas(valid):
     flat = lambda tree: [float(tree["log_lr"]), float(tree["decay"])]  # noqa: E731
     state = learn.init({})
     found = [(flat(state.theta), flat(state.average))]
-    for _ in GRADS:
+    for _ in grads:
         state, _ = learn.step(state, {})
         found.append((flat(state.theta), flat(state.average)))
     return np.array(found).swapaxes(0, 1)
@@ -92,6 +94,12 @@ def test_the_average_of_theta_warms_up():
 def test_theta_stands_still_without_a_valid_worker():
     theta, average = thetas(0)
     assert np.all(theta == theta[:1]) and np.all(average == theta)
+
+
+def test_a_meta_step_without_a_valid_worker_is_as_if_it_had_not_been():
+    theta, _ = thetas([8, 0, 8, 0, 8])
+    without, _ = thetas(8, GRADS[::2])
+    np.testing.assert_array_equal(theta[[0, 1, 3, 5]], without)
 
 
 def test_clipping_comes_before_adamw():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from evaluation import report, results, tables, tuning, words
+from evaluation import report, results, scores, tables, tuning, words
 from evaluation.markdown import markdown
 from evaluation.page import PROTOCOLS
 from evaluation.summary import summary
@@ -98,6 +98,33 @@ def test_loss_ratios_are_geometric_means_of_pairs():
     assert reported()["standings"]["mine"]["loss_ratio"]["value"] == pytest.approx(
         ratio
     )
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_the_control_takes_the_better_of_the_trials_and_the_defaults(share):
+    ours, theirs = ([losses(x, s)[-1] for s in SEEDS] for x in ("mine", "adam"))
+    expected = share * theirs[0]  # of three trials' time, in which both are tried
+    finals = np.array([[2.0, 2.0], [1.0, 1.0]]) * expected
+    cells = [
+        x._replace(tried=x.tried._replace(values=x.tried.values | {"final": finals}))
+        if x.optimizer == "adam"
+        else x
+        for x in toy().cells
+    ]
+    control = summary(toy()._replace(cells=tuple(cells)))["control"]
+    (one,) = [x for x in control if x["baseline"] == "adam"]
+    logs = np.log(ours) - np.log(np.minimum(theirs, expected))
+    ratio = np.exp(scores.iqm(np.tile(logs, len(TASKS))))
+    assert one["trials"] == pytest.approx(3) and one["candidate"] == "mine"
+    assert one["loss_ratio"]["value"] == pytest.approx(ratio)
+
+
+def test_candidates_are_compared_with_the_baseline_that_does_best():
+    found = {(x["task"], x["metric"]): x for x in said()["comparisons"]}
+    assert {x["baseline"] for x in found.values()} == {"adam"}
+    gaps = [losses("mine", seed)[-1] - losses("adam", seed)[-1] for seed in SEEDS]
+    difference = found[TASKS[0], "final"]["difference"]["value"]
+    assert difference == pytest.approx(statistics.fmean(gaps))
 
 
 def test_results_state_budget_seeds_config_and_versions():

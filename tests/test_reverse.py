@@ -3,10 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import tiny
 import toys
 from measured import KEY, batch_keys, close, run
 
+from lopt.types import LearnedOptimizer
 from meta_train import estimators
 from meta_train.estimators.base import worker_keys
 from meta_train.estimators.noise import Noise
@@ -105,3 +108,33 @@ def test_full_clips_the_gradient_of_each_run():
 def test_full_refuses_a_bound_that_is_not_positive():
     with pytest.raises(ValueError, match="clip must be positive or None, got clip=0"):
         estimated("full", clip=0.0)
+
+
+def without_slope():
+    """Returns the rule of steps theta, whose derivative is NaN though they are not."""
+
+    def bind(theta, *, num_steps=None):
+        def update(grads, state, params=None, **extra):
+            # The root that is not taken has an infinite slope: 0 times it is NaN.
+            size = jnp.where(theta == theta, theta, jnp.sqrt(0 * theta))
+            return jax.tree.map(lambda g: 0 * g + size, grads), state
+
+        return optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+    return LearnedOptimizer(lambda key: jnp.full([], 0.1), bind)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["truncated", "multi_step", "smoothed", "full", "combined", "bootstrapped"],
+)
+def test_a_gradient_that_is_nan_makes_a_worker_of_finite_losses_invalid(name):
+    rule = without_slope()
+    inner = toys.inner(rule, family(), window=2, horizon=4)
+    args = tiny.estimators()[name]
+    one = estimators.build(name, inner=inner, num_workers=2, **args)
+    theta = rule.init(KEY)
+    found, _ = jax.jit(one.estimate)(theta, one.init(theta, {}, KEY), {}, KEY)
+    assert found.metrics["diverged"] == 2  # of `combined`, those of `smoothed`
+    assert found.metrics["valid"] == (2 if name == "combined" else 0)
+    assert jnp.isfinite(found.grad)

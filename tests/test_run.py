@@ -100,6 +100,38 @@ def test_a_mean_of_averages_is_kept_where_it_scores_better(tmp_path):
     assert progress.blended == 2 and progress.best_step == 8
 
 
+def scripted(scores, **changes):
+    """Returns a run of blended averages with the scores given, one a look."""
+    looks = iter(scores)
+    return dataclasses.replace(
+        toy_run(validate=4, blend=True, **changes),
+        scores=lambda theta: {"toy": jnp.float32(next(looks))},
+    )
+
+
+def test_a_mean_of_averages_weighs_each_alike(tmp_path):
+    # That at the start; then an average, and its mean with the best so far.
+    run = scripted([4.0, 9.0, 3.0, 9.0, 2.0], num_steps=8)
+    progress = loop(run, tmp_path / "blended")
+    averages = [np.linspace(-1.0, 1.0, 5)] + [
+        loop(toy_run(num_steps=n), tmp_path / str(n)).meta.average["w"] for n in (4, 8)
+    ]
+    np.testing.assert_allclose(progress.best["w"], np.mean(averages, 0), rtol=1e-5)
+    assert progress.blended == 3
+
+
+def test_a_checkpoint_holds_all_of_a_run_s_progress(tmp_path, monkeypatch):
+    run = scripted([4.0, 9.0, 3.0], num_steps=4)
+    first = loop(run, tmp_path)
+    assert first.blended == 2 and first.barren and first.origin
+    monkeypatch.setattr("meta_train.loop.provenance", lambda: {"hardware": "another"})
+    again = loop(run, tmp_path)
+    for name in [field.name for field in dataclasses.fields(first)]:
+        before, after = (getattr(x, name) for x in (first, again))
+        arrays = name in ("meta", "best")
+        assert (bits(before) == bits(after)) if arrays else before == after, name
+
+
 def test_wall_clock_adds_up_over_resumed_parts(tmp_path):
     first = loop(toy_run(), tmp_path, stop=stop_after(10))
     second = loop(toy_run(), tmp_path)
@@ -125,6 +157,18 @@ def test_short_run_without_a_valid_worker_is_survived(tmp_path):
     assert progress.step == 12
     assert progress.barren == {"toy": 2}
     assert saved(tmp_path) == [5, 10, 12]
+
+
+def test_a_valid_meta_step_ends_a_row_of_barren_ones(tmp_path):
+    run = toy_run(num_steps=3 * BARREN_LIMIT)
+
+    def step(state, data):
+        state, metrics = toy_run().learner.step(state, data)
+        valid = jnp.where(state.step % BARREN_LIMIT, 0, metrics["valid"])
+        return state, metrics | {"valid": valid}
+
+    run = dataclasses.replace(run, learner=run.learner._replace(step=step))
+    assert loop(run, tmp_path).step == 3 * BARREN_LIMIT
 
 
 def test_one_family_of_a_mixture_that_always_diverges_stops_the_run(tmp_path):

@@ -8,9 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from evaluation import evaluate, scores, standings, summary, tuning
-from evaluation.tuning import Tuning
+from evaluation import evaluate, race, scores, standings, summary, tuning
+from evaluation.results import Chosen, Tried
+from evaluation.tuning import METRICS, Tuning
 from tasks.base import Task, TaskFamily
+from tests.results import TASKS, TRIALS, curves, diverged
+from tests.results import results as toy
 
 STEPS, LOOKS, SEEDS = 80, 16, (3, 5, 7)
 SPEEDS = {"slow": 1.0, "double": 2.0, "fourfold": 4.0, "half": 0.5, "quarter": 0.25}
@@ -147,6 +150,69 @@ def test_a_failed_reference_takes_its_task_out_of_comparisons():
     results = found()._replace(cells=tuple(cells))
     assert standings.compared(results) == ["short"]
     assert standings.standings(results)["double"].speedup.value == pytest.approx(2)
+
+
+def test_speed_ups_in_seconds_are_divided_by_what_a_step_costs():
+    seconds = {"double": 4.0}
+    cells = [
+        x._replace(cost=x.cost._replace(seconds=seconds.get(x.optimizer, 1.0)))
+        for x in found().cells
+    ]
+    one = standings.standings(found()._replace(cells=tuple(cells)))["double"]
+    assert one.speedup == pytest.approx([2.0] * 3)
+    assert one.speedup_seconds == pytest.approx([0.5] * 3) and one.step_ratio == 4
+
+
+def with_adam(**fields):
+    """Returns the toy evaluation with fields of one of adam's cells replaced."""
+    cells = [
+        x._replace(**fields) if (x.optimizer, x.task) == ("adam", TASKS[0]) else x
+        for x in toy().cells
+    ]
+    return toy()._replace(cells=tuple(cells))
+
+
+TUNED_FOR = {x: "valid" for x in ("valid", "test", "accuracy", "test_accuracy")}
+TUNED_FOR |= {"mean": "mean", "final": "final", "best": "final"}
+TUNED_FOR |= {"train_accuracy": "final"}
+
+
+@pytest.mark.parametrize("metric", standings.REPORTED)
+def test_a_metric_is_of_what_was_tuned_for_it(metric):
+    own = {
+        name: Chosen(None, curves(rate, labels=True))
+        for rate, name in enumerate((*METRICS, "default"), 1)
+    }
+    alone = {"default": own[TUNED_FOR[metric]]}
+    values = [
+        standings.runs(with_adam(chosen=chosen), "adam", metric, [TASKS[0]])
+        for chosen in (own, alone)
+    ]
+    np.testing.assert_array_equal(*values)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_run_has_diverged_whatever_it_was_tuned_for(metric):
+    spoilt = diverged(toy(), "adam", TASKS[0], seeds=[1]).cell("adam", TASKS[0])
+    own = toy().cell("adam", TASKS[0]).chosen | {metric: spoilt.chosen[metric]}
+    found = with_adam(chosen=own)
+    assert standings.finite(found.cell("adam", TASKS[0])).tolist() == [
+        True,
+        False,
+        True,
+    ]
+    assert standings.standings(found)["adam"].diverged == pytest.approx(1 / 9)
+
+
+def test_a_study_of_the_tuned_is_a_seed_and_takes_its_fastest_trial():
+    first = [[10, 20, 40], [40, 40, 40]]  # steps to the target, by trial and seed
+    looks = np.linspace(0, 40, 5)
+    valid = np.where(looks >= np.array(first)[..., None], 0.5, 2.0)
+    results = with_adam(tried=Tried(TRIALS, {}, valid))
+    pool = race.pool(results, {TASKS[0]: 1.0}, "tuned")
+    assert pool.times["steps"][pool.optimizers.index("adam")] == [20]
+    untuned = race.pool(results, {TASKS[0]: 1.0}, "untuned")
+    assert untuned.times["steps"][pool.optimizers.index("adam")] == [10]
 
 
 def test_smoothing_draws_speed_ups_towards_one_and_never_past(monkeypatch):
