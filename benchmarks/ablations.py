@@ -207,9 +207,12 @@ def write(page: Path, record: dict[str, Any]) -> None:
     head = HEAD.format(**record, hardware=hardware, tasks=", ".join(TASKS))
     text = PAGE.format(head=head, table=table(runs), picture=picture.name)
     if page.exists():
-        above, below = text.split("\n\n")[:3], page.read_text().split("\n\n")[3:]
+        above, below = (
+            text.split("\n\n")[:3],
+            page.read_text(encoding="utf-8").split("\n\n")[3:],
+        )
         text = "\n\n".join(above + below)
-    page.write_text(text)
+    page.write_text(text, encoding="utf-8")
     plot(runs).savefig(picture, dpi=120)
 
 
@@ -223,10 +226,14 @@ def recorded(workdir: Path, names: list[str], seeds: int, **given: Any) -> dict:
             continue
         with futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
             found = pool.submit(measured, name, seed, **given).result()
-        path.write_text(json.dumps(found) + "\n")
+        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
         print(path, found["rows"][-1]["mean"], found["judged"], flush=True)
     paths = {name: sorted(workdir.glob(f"{name}-*.json")) for name in VARIANTS}
-    runs = {k: [json.loads(x.read_text()) for x in v] for k, v in paths.items() if v}
+    runs = {
+        k: [json.loads(x.read_text(encoding="utf-8")) for x in v]
+        for k, v in paths.items()
+        if v
+    }
     return given | {"seeds": seeds, "runs": runs}
 
 
@@ -245,8 +252,8 @@ def main() -> None:
     if not args.redraw:
         given = {"seconds": 0.1 if args.quick else args.seconds, "quick": args.quick}
         record = recorded(args.workdir, args.only, args.seeds, **given)
-        path.write_text(json.dumps(record) + "\n")
-    write(args.page, json.loads(path.read_text()))
+        path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    write(args.page, json.loads(path.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

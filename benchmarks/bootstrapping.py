@@ -216,7 +216,7 @@ def plot(found: dict[str, dict[str, Any]]) -> matplotlib.figure.Figure:
 def main() -> None:
     """Measures every method, writes the numbers and plot, and prints the table."""
     found = {method: measured(method) for method in METHODS}
-    (DOCS / "bootstrapping.json").write_text(json.dumps(found) + "\n")
+    (DOCS / "bootstrapping.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
     plot(found).savefig(DOCS / "bootstrapping.png", dpi=120)
     print(table(found))
 

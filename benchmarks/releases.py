@@ -88,7 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("--draw", type=Path, nargs="*", default=[], help="evaluations")
     given = parser.parse_args(arguments)
-    given.page.write_text(renewed(given.page.read_text()))
+    given.page.write_text(
+        renewed(given.page.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     for found in map(results.load, given.draw):
         name = f"{given.page.stem}-{found.settings['suite']}.png"
         given.page.with_name(name).write_bytes(picture(found))

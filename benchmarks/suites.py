@@ -114,15 +114,15 @@ def page(record: dict[str, dict[str, Any]]) -> str:
 
 def main(wanted: list[str]) -> None:
     """Runs suites, all by default, and records each task once it has ended."""
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     record["texts"] = {name: data.digest(name) for name in TEXTS}
     for name in wanted or suites.SUITES:
         for task, one in suites.SUITES[name].items():
             found = judged(suites.family(one), one.num_steps)
             record.setdefault(name, {})[task] = found
             print(name, task, found, flush=True)
-            RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    PAGE.write_text(page(record))
+            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -191,13 +191,13 @@ def plot(record: dict[str, Any]) -> matplotlib.figure.Figure:
 def main() -> None:
     """Measures the methods named, or all, and renews the record, table and plot."""
     score, adam = judge()
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     record["adam"] = adam
     for method in sys.argv[1:] or METHODS:
         runs = [raced(method, seed, score, adam) for seed in META_SEEDS]
         record[method] = {"stretches": METHODS[method], "runs": runs}
         print(method, [one["beaten"] for one in runs], flush=True)
-        RECORD.write_text(json.dumps(record) + "\n")
+        RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     plot(record).savefig(RECORD.with_suffix(".png"), dpi=120)
     print(table(record))
 

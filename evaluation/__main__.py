@@ -64,7 +64,9 @@ def judge(
         directory=workdir,
         say=lambda line: print(line, flush=True),
     )
-    (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (workdir / "config.json").write_text(
+        json.dumps(config, indent=2) + "\n", encoding="utf-8"
+    )
     report.write(results, workdir, config=config)
     seconds = results.seconds
     print(f"{seconds['total']:.0f} s, of which {seconds['compile']:.0f} s compiling")

@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
 def _processor() -> str:
     """Returns the model of the processor, where the system tells."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     models = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
     return models[0] if models else platform.processor()
 

@@ -50,7 +50,7 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
     }
     source = importlib.resources.files("evaluation") / "page.html"
     settings = summary["settings"]
-    return environment.from_string(source.read_text()).render(
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
         s=summary,
         settings=settings,
         reference=settings["reference"],

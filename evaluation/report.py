@@ -39,10 +39,10 @@ def write(
     results.save(found, directory)
     said = {**summary(found), "config": config}
     text = json.dumps(said, indent=1, allow_nan=False)
-    (directory / "results.json").write_text(text + "\n")
+    (directory / "results.json").write_text(text + "\n", encoding="utf-8")
     (directory / "curves.png").write_bytes(pictures.readme(found, said))
-    (directory / "report.md").write_text(markdown(said))
-    (directory / "index.html").write_text(page.page(found, said))
+    (directory / "report.md").write_text(markdown(said), encoding="utf-8")
+    (directory / "index.html").write_text(page.page(found, said), encoding="utf-8")
     show(said, console or Console(highlight=False))
     return said
 

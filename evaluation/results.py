@@ -102,7 +102,7 @@ def save(results: Results, directory: Path) -> None:
     said = results._asdict() | {"cells": cells}
     # Losses that are not finite are infinities in this file, as JSON has none.
     text = json.dumps(said, indent=1)
-    (directory / FILES[0]).write_text(text + "\n")
+    (directory / FILES[0]).write_text(text + "\n", encoding="utf-8")
     with open(directory / FILES[1], "wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -114,7 +114,7 @@ def load(directory: Path) -> Results:
       ValueError: if the directory holds no evaluation, or a damaged one.
     """
     try:
-        said = json.loads((directory / FILES[0]).read_text())
+        said = json.loads((directory / FILES[0]).read_text(encoding="utf-8"))
         arrays = dict(np.load(directory / FILES[1]))
         cells = [
             _unpacked(cell, f"{i}", arrays) for i, cell in enumerate(said["cells"])

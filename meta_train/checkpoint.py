@@ -97,7 +97,7 @@ def damage(directory: Path) -> str | None:
     sums = directory / SUMS
     if not sums.is_file():
         return f"{sums}: missing, so the save never ended"
-    lines = sums.read_text(errors="replace").splitlines()
+    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines()
     recorded = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
     for name, digest in recorded.items():
         if not name or not (directory / name).is_file():
@@ -132,7 +132,7 @@ def _seal(directory: Path) -> None:
     """Writes SHA256SUMS by a rename, so that it is whole or absent."""
     lines = [f"{_sha256(directory / name)}  {name}\n" for name in _files(directory)]
     part = directory / f"{SUMS}.part"
-    with part.open("w") as file:
+    with part.open("w", encoding="utf-8") as file:
         file.writelines(lines)
         file.flush()
         os.fsync(file.fileno())

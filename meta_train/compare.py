@@ -48,11 +48,11 @@ def compare(config: Any, workdir: Path, page: Path | None = None) -> dict[str, A
     problems = settings.call(_problems, "config", resolved)
     claim(workdir, resolved)
     path = workdir / RESULTS
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, measure in problems.items():
         if name not in results:
             results[name] = measure() | provenance()
-            path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         for each in filter(None, (workdir / "page.md", page)):
             contrast.write(each, results)
     return results

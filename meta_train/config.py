@@ -21,11 +21,13 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     """
     path = Path(workdir) / "config.json"
     if path.exists():
-        refuse_other(json.loads(path.read_text()), config, where=str(path))
+        refuse_other(
+            json.loads(path.read_text(encoding="utf-8")), config, where=str(path)
+        )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(config, indent=2) + "\n")
+    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 

@@ -36,7 +36,7 @@ def write(page: Path, results: Mapping[str, Found]) -> None:
     nothing else; problems without marks come at its end.
     """
     title = "# Meta-gradient estimators against the exact gradient\n"
-    text = page.read_text() if page.exists() else title
+    text = page.read_text(encoding="utf-8") if page.exists() else title
     for name, found in results.items():
         lines = [summary(found), "", *table(found)]
         for kind, (draw, words) in PICTURES.items():
@@ -51,7 +51,7 @@ def write(page: Path, results: Mapping[str, Found]) -> None:
             text = before + block + rest.partition(end)[2]
         else:
             text += f"\n## {name}\n\n{block}\n"
-    page.write_text(text)
+    page.write_text(text, encoding="utf-8")
 
 
 def resolved(found: Found) -> bool:

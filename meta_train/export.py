@@ -51,7 +51,7 @@ def export(run: Run, progress: Progress, directory: Path, **made: Any) -> Path:
 
 def curve(workdir: Path) -> list[float | None]:
     """Returns the losses of the first `CURVE` meta-steps; None where all diverged."""
-    with (Path(workdir) / METRICS).open() as rows:
+    with (Path(workdir) / METRICS).open(encoding="utf-8") as rows:
         return [json.loads(row)["loss"] for row in itertools.islice(rows, CURVE)]
 
 
@@ -126,7 +126,7 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
     Raises:
       ValueError: if the artifact is damaged, or the report has no such optimizer.
     """
-    results = json.loads((Path(report) / "results.json").read_text())
+    results = json.loads((Path(report) / "results.json").read_text(encoding="utf-8"))
     settings, standings = results["settings"], results["standings"]
     if name not in standings:
         raise ValueError(f"no {name!r} in {report}; there are: {', '.join(standings)}.")

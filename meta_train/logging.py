@@ -40,7 +40,7 @@ class Journal:
         """
         _keep_until(path, step)
         self._families = tuple(families)
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._writer = _tensorboard(path, step) if tensorboard else None
 
@@ -148,7 +148,7 @@ _COLUMNS = (
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Returns the lines of a JSONL file, without a last one cut short by a kill."""
-    return list(_whole_lines(Path(path).read_text().splitlines()))
+    return list(_whole_lines(Path(path).read_text(encoding="utf-8").splitlines()))
 
 
 def _keep_until(path: Path, step: int) -> None:
@@ -156,7 +156,7 @@ def _keep_until(path: Path, step: int) -> None:
     rows = read(path) if step and path.exists() else []
     kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
     part = path.with_suffix(".part")
-    part.write_text("".join(kept))
+    part.write_text("".join(kept), encoding="utf-8")
     os.replace(part, path)
 
 

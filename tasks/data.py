@@ -267,7 +267,9 @@ def _check_format(name: str, path: pathlib.Path) -> None:
     """Raises unless the set is described, and stored as array_record."""
     file = path / "dataset_info.json"
     try:
-        stored = dict(json.loads(file.read_text())).get("fileFormat", "tfrecord")
+        stored = dict(json.loads(file.read_text(encoding="utf-8"))).get(
+            "fileFormat", "tfrecord"
+        )
     except (OSError, ValueError, TypeError) as error:
         raise DatasetDamaged(
             f"{file} cannot be read: {error}. "

@@ -216,7 +216,9 @@ def digest(name: str, path: pathlib.Path) -> str:
     Raises:
       ValueError: if none is recorded, or that of other inputs.
     """
-    found = json.loads((path / "metadata.json").read_text()).get("sha256")
+    found = json.loads((path / "metadata.json").read_text(encoding="utf-8")).get(
+        "sha256"
+    )
     expected = SETS[name].SHA256 or found
     if found is None or found != expected:
         raise ValueError(f"it must record sha256 {expected}, got {found}")
