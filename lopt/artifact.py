@@ -18,7 +18,7 @@ import optax
 import safetensors
 import safetensors.numpy
 
-from lopt import rules
+from lopt import names, rules
 from lopt.types import LearnedOptimizer, Theta
 
 # 2: `start`, `signal`, `nominal`, verdicts, evaluations by suite; 3: `digest`
@@ -106,8 +106,8 @@ def annotate(directory: str | os.PathLike, **fields: Any) -> None:
       ValueError: as `read`, or if a field is not JSON or not one of `FIELDS`.
     """
     directory = Path(directory)
-    if unknown := fields.keys() - set(FIELDS):
-        raise ValueError(f"no such field: {unknown}; known: {', '.join(FIELDS)}.")
+    for field in fields:
+        names.known("field", field, FIELDS)
     content = _signed(read(directory).card | fields)
     weights = _bytes(directory / WEIGHTS)
     _replace(directory, {WEIGHTS: weights, CARD: content})

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import optax
 
-from lopt import artifact, schedules
+from lopt import artifact, names, schedules
 from lopt import guard as guards
 from lopt import mup as widths
 
@@ -38,7 +38,8 @@ def load(
     negative learning rate. Without arguments it returns what there is, {name: verdict}.
 
     Args:
-      name_or_path: a name of `released()`; anything else is a directory.
+      name_or_path: a name of `released()`; anything else is a directory, of which `~`
+        is home.
       num_steps: updates you will do; needed by rules whose time or schedule is relative
         to it. Those with inputs of `features.signal` count leaves of two axes or more
         as the model's depth: layers stacked in one leaf (see `unstacked`), or left to
@@ -128,16 +129,23 @@ def find(name_or_path: str | os.PathLike) -> Any:
     """Returns the directory of a released artifact, or of one at a path.
 
     Raises:
-      ValueError: if there is neither, listing the released ones.
+      ValueError: if there is neither, listing the released ones; or if one is there
+        in the directory of the run that is named, or the file's, naming that.
     """
     if name_or_path in released():
         return _shelf() / name_or_path
-    path = Path(name_or_path)
+    path = Path(os.path.expanduser(name_or_path))
+    if (path / artifact.CARD).is_file():
+        return path
+    for place in (path / "artifact", path.parent):
+        if (place / artifact.CARD).is_file():
+            raise ValueError(f"no artifact {str(path)!r}; did you mean {str(place)!r}?")
     if path.is_dir():
         return path
     raise ValueError(
         f"no artifact {str(name_or_path)!r}: neither a directory nor released; "
         f"released: {', '.join(released()) or 'none'}."
+        f"{names.near(str(name_or_path), released())}"
     )
 
 

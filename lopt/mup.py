@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import optax
 
+from lopt.names import known
 from lopt.types import Float, Params
 
 
@@ -102,8 +103,7 @@ def scale_updates(
     Raises:
       ValueError: for another `like`; on update, for a leaf not in `info`.
     """
-    if like not in LIKES:
-        raise ValueError(f"unknown {like=}; known: {', '.join(LIKES)}.")
+    known("like", like, LIKES)
     factors = _named(jax.tree.map(LIKES[like], info.r_in, info.r_out, info.a))
 
     def scale(path, update):

@@ -1,6 +1,5 @@
 """Rules: what is learned of an optimizer, bound to theta as an Optax transformation."""
 
-import difflib
 import functools
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lopt import baselines, features, heads, history, network
+from lopt.names import known as _known
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
 
@@ -259,13 +259,3 @@ def build(name: str, **args: Any) -> LearnedOptimizer:
     _known("rule", name, RULES)
     args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
     return RULES[name](**args)
-
-
-def _known(what: str, name: str, known: Any) -> None:
-    """Raises a ValueError that lists what is known, unless `name` is among it."""
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1, cutoff=0)
-        raise ValueError(
-            f"unknown {what} {name!r}; known: {', '.join(known)}. "
-            f"Did you mean {near[0]!r}?"
-        )

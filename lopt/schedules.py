@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lopt.names import known
+
 
 def constant(peak: Any, num_steps: Any) -> optax.Schedule:
     """Returns the schedule that stays at `peak`; `num_steps` may be None."""
@@ -75,18 +77,16 @@ def build(name: Any, *, peak: Any, num_steps: Any, warmup: Any = 0.0) -> optax.S
 
     >>> [float(build("constant", peak=8.0, num_steps=8, warmup=0.5)(c)) for c in (0, 9)]
     [2.0, 8.0]
-    >>> build("cosin", peak=1.0, num_steps=10)
+    >>> build("cosin", peak=1.0, num_steps=10)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: unknown schedule 'cosin'; known: constant, linear, cosine, wsd.
+    ValueError: unknown schedule 'cosin'; known: ... Did you mean 'cosine'?
     """
     if isinstance(warmup, int | float) and not 0 <= warmup <= 1:
         raise ValueError(f"warmup is a share of the run, in [0, 1], got {warmup=}.")
     if isinstance(num_steps, int) and num_steps < 1:
         raise ValueError(f"a schedule needs num_steps >= 1, got {num_steps=}.")
     if isinstance(name, str):
-        if name not in SCHEDULES:
-            known = ", ".join(SCHEDULES)
-            raise ValueError(f"unknown schedule {name!r}; known: {known}.")
+        known("schedule", name, SCHEDULES)
         return _warmed(name, peak, num_steps, warmup)
     every = [_warmed(known, peak, num_steps, warmup) for known in SCHEDULES]
     return lambda count: jnp.stack([schedule(count) for schedule in every])[name]

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lopt.names import known
+
 # scale -> (value -> where it is on the scale, and back)
 SCALES = {
     "log": (math.log, math.exp),
@@ -122,8 +124,7 @@ def _check_share(u: float) -> None:
 def _check(space: Range) -> None:
     """Raises ValueError for a range that cannot be."""
     low, high, scale = space
-    if scale not in SCALES:
-        raise ValueError(f"unknown {scale=}; known: {', '.join(SCALES)}.")
+    known("scale", scale, SCALES)
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"need finite low <= high, got {low=} and {high=}.")
     if scale == "log" and low <= 0:

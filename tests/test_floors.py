@@ -18,10 +18,10 @@ FLOORS = {
 
 # A file imports only files to its left; a list stands for equals.
 FILES = {
-    "lopt": "types history features network heads schedules mup spaces builder "
+    "lopt": "names types history features network heads schedules mup spaces builder "
     "[hand_designed contrib] baselines rules "
     "stacking artifact guard catalogue __init__",
-    "tasks": "base embedded stored data prepare draws layers attention "
+    "tasks": "commands base embedded stored data prepare draws layers attention "
     "objectives supervised "
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer bigram] "
     "gradients augment entries suites costs __init__ __main__",
