@@ -10,6 +10,8 @@ problems. Variant, after a colon: `quick` (a minute, for tests; says nothing).
 
 from ml_collections import ConfigDict, config_dict
 
+from tasks.commands import near
+
 NOISE = {
     "sigma": 0.01,
     "per_leaf": False,
@@ -74,7 +76,10 @@ DIGITS = MLP | {  # 64-32-32-10, that of configs/demo.py
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: "" or "quick"."""
     if variant not in ("", "quick"):
-        raise ValueError(f"unknown {variant=}; known: quick.")
+        known = ["quick"]
+        raise ValueError(
+            f"unknown {variant=}; known: {', '.join(known)}.{near(variant, known)}"
+        )
     c = ConfigDict({"seed": 0})
     c.rule = ConfigDict({"name": "mlp"})
     c.rule.args = {  # that of configs/demo.py

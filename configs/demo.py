@@ -10,6 +10,8 @@ Variants, after a colon and joined by commas: an estimator, such as `pes`; `quic
 
 from ml_collections import ConfigDict, FieldReference, config_dict
 
+from tasks.commands import near
+
 NOISE = {
     "sigma": 0.01,
     "per_leaf": False,
@@ -54,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if unknown or len(words & set(ESTIMATORS)) > 1:
         raise ValueError(
             f"unknown {variant=}; join by commas `quick` and at most one of "
-            f"{', '.join(ESTIMATORS)}."
+            f"{', '.join(ESTIMATORS)}.{near(variant, ['quick', *ESTIMATORS])}"
         )
     c = full(estimator=next(iter(words & set(ESTIMATORS)), "truncated"))
     return quick(c) if "quick" in words else c

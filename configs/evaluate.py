@@ -15,11 +15,16 @@ for tests; says nothing).
 
 from ml_collections import ConfigDict
 
+from tasks.commands import near
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: "", "transfer" or "quick"."""
     if variant not in ("", "transfer", "quick"):
-        raise ValueError(f"unknown {variant=}; known: transfer, quick.")
+        known = ["transfer", "quick"]
+        raise ValueError(
+            f"unknown {variant=}; known: {', '.join(known)}.{near(variant, known)}"
+        )
     c = ConfigDict()
     # Baselines, released or exported rules, or label=one of these; commas between.
     c.optimizers = "demo,sgdm,adam,adamw"

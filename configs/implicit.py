@@ -12,11 +12,16 @@ Variant, after a colon: `quick` (seconds, for tests; learns nothing).
 
 from ml_collections import ConfigDict, config_dict
 
+from tasks.commands import near
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: "" or "quick"."""
     if variant not in ("", "quick"):
-        raise ValueError(f"unknown {variant=}; known: quick.")
+        known = ["quick"]
+        raise ValueError(
+            f"unknown {variant=}; known: {', '.join(known)}.{near(variant, known)}"
+        )
     c = ConfigDict({"seed": 0})
     set_inner_training(c)
     set_meta_training(c)

@@ -3,6 +3,7 @@
 The same command goes on where it was stopped: no run is made twice.
 """
 
+import functools
 import json
 import os
 import sqlite3
@@ -15,9 +16,10 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from evaluation import entrants, report, settings
+from evaluation import entrants, report, settings, trials
 from evaluation.protocol import evaluate
 from evaluation.tuning import Tuning
+from tasks import commands
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to judge, `path.py` or `path.py:variant`.", lock_config=True
@@ -42,7 +44,7 @@ def judge(
     Args:
       workdir: holds `trials.sqlite`, and afterwards `config.json` and the files of
         `report.write`.
-      optimizers: names joined by commas; see `entrants.find`.
+      optimizers: names joined by commas; see `entrants.split` and `entrants.find`.
       suite: name in `SUITES`.
       seeds: the first to report, and how many.
       tuning: as `Tuning`, of whose seeds the first, and how many.
@@ -51,7 +53,7 @@ def judge(
       looks: as in `evaluate`.
     """
     config = {name: value for name, value in locals().items() if name != "workdir"}
-    contenders = entrants.find([name.strip() for name in optimizers.split(",")])
+    contenders = entrants.find(entrants.split(optimizers))
     how = settings.call(Tuning, "config.tuning", tuning)
     results = evaluate(
         contenders,
@@ -62,31 +64,50 @@ def judge(
         reference_lengths=reference_lengths,
         looks=looks,
         directory=workdir,
-        say=lambda line: print(line, flush=True),
+        say=say,
     )
-    (workdir / "config.json").write_text(
-        json.dumps(config, indent=2) + "\n", encoding="utf-8"
-    )
-    report.write(results, workdir, config=config)
+    with commands.writing(workdir / "config.json"):
+        text = json.dumps(config, indent=2) + "\n"
+        (workdir / "config.json").write_text(text, encoding="utf-8")
+    with commands.writing(workdir / "index.html"):
+        with commands.Pulse(say) as pulse:
+            pulse.begin("writing the report", aloud=False)
+            report.write(results, workdir, config=config)
     seconds = results.seconds
     print(f"{seconds['total']:.0f} s, of which {seconds['compile']:.0f} s compiling")
     print(f"page: {workdir / 'index.html'}", flush=True)
+
+
+def say(line: str) -> None:
+    """Prints a line at once."""
+    print(line, flush=True)
 
 
 def main(argv: list[str]) -> None:
     """Judges the optimizers of the config."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
-    workdir = Path(_WORKDIR.value)
+    workdir = commands.path(_WORKDIR.value)
+    commands.catch(lambda name: f"Stopped by {name}; {_kept(workdir)}.")
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    jax.config.update(
-        "jax_compilation_cache_dir", cache or str(workdir / "compilation_cache")
-    )
-    try:
+    cache = commands.path(cache or workdir / "compilation_cache")
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    with commands.ending(sqlite3.Error):
         resolved = settings.resolve(_CONFIG.value)
-        settings.call(judge, "config", resolved, workdir=workdir)
-    except (ValueError, OSError, sqlite3.Error) as error:
-        sys.exit(f"error: {error}")
+        begin = functools.partial(settings.call, judge, "config", resolved)
+        try:
+            with commands.held(workdir):
+                begin(workdir=workdir)
+        except commands.DiskFull as error:
+            raise commands.DiskFull(f"{error}; {_kept(workdir)}.") from error
+
+
+def _kept(workdir: Path) -> str:
+    """Returns how many runs are kept, and what to do with them."""
+    return (
+        f"{trials.kept(workdir)} runs are kept in {workdir / trials.FILE}, and the "
+        "same command goes on"
+    )
 
 
 def _seeds(first_and_number: tuple[int, int]) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from tasks.costs import flops
 
 LANES = 2**25  # parameters of all runs of a chunk together
 WORK = 2.0**42  # operations of a chunk: minutes, as one that is stopped is lost
+SPEED = 2e9  # operations a second, before any was measured
 Say = Callable[[str], None]
 
 
@@ -196,6 +197,15 @@ class Progress:
         """Takes the work of each cell, in any unit, in order."""
         self.works, self.say, self.done = list(works), say, 0
         self.seconds, self.worked = 0.0, 0.0
+
+    def begin(self, said: str) -> str:
+        """Returns what the next cell is, and about how long it takes."""
+        speed = self.worked / self.seconds if self.worked else SPEED
+        seconds = _duration(self.works[self.done] / speed)
+        return (
+            f"{said}: compiling and running, about {seconds}; "
+            f"{self.done + 1} of {len(self.works)}"
+        )
 
     def cell(self, said: str, seconds: float, fresh: bool) -> None:
         """Says that a cell is done; its time counts if runs were made for it."""

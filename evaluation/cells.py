@@ -15,6 +15,7 @@ from evaluation.curves import Curves
 from evaluation.entrants import Entrant
 from evaluation.results import Cell, Chosen, Tried
 from evaluation.tuning import METRICS, Tuning
+from tasks import commands
 
 
 class Plan(NamedTuple):
@@ -39,8 +40,8 @@ def guarded(
     try:
         with _noting(notes):
             cell = _cell(name, entrant, place, tuned_at, plan, maker)
-    except sqlite3.Error:
-        raise  # a full disk is no fault of the optimizer's
+    except (sqlite3.Error, commands.DiskFull):
+        raise  # no fault of the optimizer's
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         return Cell(name, place.name, f"{type(error).__name__}: {first}")

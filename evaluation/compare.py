@@ -5,7 +5,6 @@ compared with each other, and all stand in one table; `--workdir` keeps their re
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from evaluation import report, results, scores, standings, summary
 from evaluation.results import Results
+from tasks import commands
 
 SAME = ("suite", "tasks", "seeds", "looks", "reference", "reference_lengths")
 
@@ -89,22 +89,22 @@ def differences(results: Results, pairs: Sequence[tuple[str, str]]) -> Iterator[
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints, and reports if asked to, how evaluations differ."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, help="directories of evaluations")
-    parser.add_argument("--workdir", type=Path, help="where a report of all goes")
+    parser.add_argument("runs", nargs="+", type=commands.path, help="of evaluations")
+    parser.add_argument(
+        "--workdir", type=commands.path, help="where a report of all goes"
+    )
     given = parser.parse_args(arguments)
     labels = _labels(given.runs)
-    try:
+    console = Console(highlight=False)
+    with commands.ending():
         if len(labels) < 2:
             raise ValueError("need at least two evaluations to compare.")
         found = {label: results.load(path) for label, path in labels.items()}
         both = merged(found)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    console = Console(highlight=False)
-    if given.workdir:
-        report.write(both, given.workdir, console=console)
-    else:
-        report.show(summary.summary(both), console)
+        if given.workdir:
+            report.write(both, given.workdir, console=console)
+        else:
+            report.show(summary.summary(both), console)
     for line in differences(both, _pairs(both, list(labels))):
         console.print(line, soft_wrap=True, markup=False)
 

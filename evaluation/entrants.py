@@ -14,6 +14,7 @@ from evaluation import trials
 from lopt import mup, schedules
 from lopt.baselines import BASELINES, Baseline
 from lopt.spaces import Range
+from tasks import commands
 from tasks.base import TaskFamily
 
 Entrant = Baseline | optax.GradientTransformation | Callable[..., Any]
@@ -70,12 +71,27 @@ def contender(entrant: Entrant, family: TaskFamily) -> Contender:
     )
 
 
+def split(text: str) -> list[str]:
+    """Returns names that are joined by commas; directories may have commas in theirs.
+
+    >>> split("mine=runs/demo/artifact, sgdm")
+    ['mine=runs/demo/artifact', 'sgdm']
+    """
+    parts, found = text.split(","), []
+    while parts:
+        joined = (",".join(parts[:n]) for n in range(len(parts), 1, -1))
+        name = next(filter(_is_place, joined), parts[0])
+        found.append(name.strip())
+        parts = parts[name.count(",") + 1 :]
+    return found
+
+
 def find(names: Sequence[str]) -> dict[str, Baseline]:
     """Returns optimizers by name: of `BASELINES`, else learned ones, untuned.
 
     Args:
       names: each a baseline, a released artifact, the directory of one, or
-        `label=` and one of these.
+        `label=` and one of these. A directory with `=` in its name needs no label.
 
     Raises:
       ValueError: for what is none of these, listing those known, or no names.
@@ -83,11 +99,27 @@ def find(names: Sequence[str]) -> dict[str, Baseline]:
     >>> list(find(["sgdm", "fast=adam"]))
     ['sgdm', 'fast']
     """
-    pairs = [name.partition("=") for name in names]
-    found = {label: _named(source or label) for label, _, source in pairs}
+    found = {label: _named(source) for label, source in map(labelled, names)}
     if len(found) < max(1, len(names)):
         raise ValueError(f"need names of optimizers, each once, got {list(names)}.")
     return found
+
+
+def labelled(name: str) -> tuple[str, str]:
+    """Returns the label of an optimizer and its name, which are the same by default."""
+    if _is_directory(name):
+        return name, name
+    label, _, source = name.partition("=")
+    return label, source or label
+
+
+def _is_directory(name: str) -> bool:
+    return commands.path(name.strip()).is_dir()
+
+
+def _is_place(name: str) -> bool:
+    """Returns whether this is a directory, with a label or without."""
+    return _is_directory(name) or _is_directory(name.partition("=")[2] or name)
 
 
 def by_name(given: Any) -> dict[str, Entrant]:
@@ -147,11 +179,13 @@ def facts(contender: Contender, family: TaskFamily, *, num_steps: int) -> Facts:
 def _named(source: str) -> Baseline:
     if source in BASELINES:
         return BASELINES[source]
-    try:
-        schedule = lopt.read(source).card["schedule"]
-    except ValueError as error:
-        known = ", ".join(BASELINES)
-        raise ValueError(f"{source!r} is no baseline ({known}): {error}") from error
+    if source not in lopt.released() and not commands.path(source).exists():
+        names = [*BASELINES, *lopt.released()]
+        raise ValueError(
+            f"unknown optimizer {source!r}: there is no such directory; known: "
+            f"{', '.join(names)}.{commands.near(source, names)}"
+        )
+    schedule = lopt.read(source).card["schedule"]
 
     def build(*, num_steps: Any, info: mup.Info, learning_rate: Any = None) -> Any:
         if learning_rate is not None:

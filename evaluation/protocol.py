@@ -15,7 +15,7 @@ from evaluation.entrants import Entrant
 from evaluation.results import Cell, Results
 from evaluation.tuning import Tuning
 from lopt.baselines import BASELINES, Baseline
-from tasks import suites
+from tasks import commands, suites
 from tasks.base import TaskFamily, known
 
 LOOKS = 20
@@ -67,17 +67,24 @@ def evaluate(
         named |= {reference: BASELINES[reference]}
     tuning = tuning._replace(seeds=tuple(map(int, tuning.seeds)))
     plan = Plan(tuning, tuple(map(int, seeds)), reference, tuple(reference_lengths))
-    tasks = _tasks(suite, tuning.transfer)
+    with commands.Pulse(say) as pulse:
+        pulse.begin("reading data", aloud=False)
+        tasks = _tasks(suite, tuning.transfer)
     _check(named, {name: one[1] for name, one in tasks.items()}, plan, looks)
     growth = suites.growth(suite) if isinstance(suite, str) else {}
     bases = {task: x.base for task, x in growth.items()} if tuning.transfer else {}
     notes: list[str] = []
-    with trials.opened(directory and Path(directory)) as store, _watch() as seconds:
+    with (
+        trials.opened(directory and Path(directory)) as store,
+        _watch() as seconds,
+        pulse,
+    ):
+        pulse.begin(f"tracing {len(tasks)} tasks", aloud=False)
         places = {
             name: bench.place(name, family, num_steps=num_steps, looks=looks)
             for name, (family, num_steps) in tasks.items()
         }
-        cells = tuple(_cells(named, places, bases, plan, Bench(store), notes, say))
+        cells = tuple(_cells(named, places, bases, plan, Bench(store), notes, pulse))
     return Results(
         settings={
             "suite": suite if isinstance(suite, str) else "of your own",
@@ -124,10 +131,7 @@ def _check(
     """Raises ValueError for what does not fit together."""
     tuning.check(plan.tuning, plan.seeds)
     if plan.reference is not None and plan.reference not in named:
-        raise ValueError(
-            f"unknown reference {plan.reference!r}; it must be one of "
-            f"{', '.join(named)}."
-        )
+        known("reference", plan.reference, [*named, *BASELINES])
     if looks < 4 or looks % 4:
         raise ValueError(f"looks must be a multiple of 4, got {looks=}.")
     for entrant in named.values():
@@ -150,14 +154,15 @@ def _cells(
     plan: Plan,
     maker: Bench,
     notes: list[str],
-    say: Say,
+    pulse: commands.Pulse,
 ) -> Iterator[Cell]:
     """Yields the cell of every optimizer on every task, by task."""
     pairs = [(name, task) for task in places for name in named]
     works = [_work(named[name], name, places[task], plan) for name, task in pairs]
-    progress = bench.Progress(works, say)
+    progress = bench.Progress(works, pulse.say)
     for name, task in pairs:
         began, made = time.monotonic(), maker.made
+        pulse.begin(progress.begin(f"{task}, {name}"))
         place = places[task]
         tuned_at = places[bases[task]] if task in bases else place
         cell = guarded(name, named[name], place, tuned_at, plan, maker, notes)

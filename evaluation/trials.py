@@ -14,7 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from tasks import commands
+
 Arrays = dict[str, np.ndarray]
+FILE = "trials.sqlite"  # in a directory of runs
 
 
 class Store:
@@ -30,10 +33,11 @@ class Store:
         Raises:
           ValueError: if the file is there and holds no runs.
         """
+        self.path = path or Path(":memory:")
         try:
             # Two evaluations may share the file: each waits for the other's writing.
-            self.database = sqlite3.connect(path or ":memory:", timeout=60)
-            with self.database:
+            self.database = sqlite3.connect(self.path, timeout=60)
+            with commands.writing(self.path), self.database:
                 self.database.execute(
                     "CREATE TABLE IF NOT EXISTS runs"
                     " (key TEXT PRIMARY KEY, what TEXT, arrays BLOB)"
@@ -55,13 +59,17 @@ class Store:
         return found
 
     def put(self, runs: Iterable[tuple[Mapping[str, Any], Arrays]]) -> None:
-        """Keeps runs, each said by `what` it is made of, all together."""
+        """Keeps runs, each said by `what` it is made of, all together.
+
+        Raises:
+          DiskFull: if there is no room for them; those from before are kept.
+        """
         rows = []
         for what, arrays in runs:
             buffer = io.BytesIO()
             np.savez(buffer, **arrays)
             rows.append((key_of(what), json.dumps(what), buffer.getvalue()))
-        with self.database:
+        with commands.writing(self.path), self.database:
             self.database.executemany(
                 "INSERT OR REPLACE INTO runs VALUES (?,?,?)", rows
             )
@@ -103,12 +111,22 @@ def arrays_hash(tree: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def kept(directory: Path) -> int:
+    """Returns how many runs are kept in a directory."""
+    with contextlib.suppress(sqlite3.Error):
+        uri = f"{(directory / FILE).absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+            return database.execute("SELECT count(*) FROM runs").fetchone()[0]
+    return 0
+
+
 @contextlib.contextmanager
 def opened(directory: Path | None) -> Any:
     """Yields the store of a directory, which it makes, or one in memory."""
     if directory is not None:
+        directory = commands.path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-    store = Store(directory and directory / "trials.sqlite")
+    store = Store(directory and directory / FILE)
     try:
         yield store
     finally:

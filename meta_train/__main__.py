@@ -1,15 +1,19 @@
 """The command line: `python -m meta_train --config=... --workdir=...`."""
 
+import contextlib
+import functools
 import os
 import shlex
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from evaluation import settings
+from tasks import commands
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to train, `path.py` or `path.py:variant`.", lock_config=True
@@ -26,58 +30,77 @@ _CACHE = flags.DEFINE_string(
 flags.mark_flags_as_required(["config", "workdir"])
 
 
-class Terminated:
-    """Whether SIGTERM came; the loop asks between meta-steps."""
+class Ended:
+    """Whether Ctrl-C or SIGTERM came; the loop asks between meta-steps."""
 
     def __init__(self) -> None:
-        """Takes over SIGTERM, which otherwise ends the process at once."""
-        self._came = False
-        signal.signal(signal.SIGTERM, self._note)
+        """Takes over both, which otherwise end the process at once."""
+        self.number: int | None = None
+        for number in commands.CODES:
+            signal.signal(number, self._note)
 
     def __call__(self) -> bool:
-        """Returns whether SIGTERM came."""
-        return self._came
+        """Returns whether either came."""
+        return self.number is not None
 
-    def _note(self, *_: object) -> None:
-        self._came = True
+    def _note(self, number: int, _: Any) -> None:
+        if self() and number == signal.SIGINT:
+            print("Stopped by Ctrl-C at once; what was saved is kept.", flush=True)
+            os._exit(commands.CODES[number])
+        self.number = number
 
 
 def main(argv: list[str]) -> None:
     """Meta-trains, or goes on where the same command was stopped, then exports."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
-    terminated = Terminated()
-    # SIGTERM must be caught before the seconds that these imports take.
-    import jax
-
-    from meta_train.config import OtherConfig, claim
+    ended = Ended()
+    # Signals must be caught before the seconds that these imports take.
     from meta_train.export import curve, export
     from meta_train.loop import Stopped, loop
+
+    workdir = commands.path(_WORKDIR.value)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(commands.ending(Stopped))
+        with commands.Pulse(functools.partial(print, flush=True)) as pulse:
+            pulse.begin("reading data and tracing the run", aloud=False)
+            run = _begun(workdir, stack)
+        progress = loop(run, workdir, stop=ended)
+        if progress.step < run.outer.num_steps:
+            name = commands.NAMES[ended.number]
+            print(f"Stopped by {name} at meta-step {progress.step}; saved.", flush=True)
+            sys.exit(commands.CODES[ended.number])
+        command = shlex.join(["python", "-m", "meta_train", *sys.argv[1:]])
+        made = {"command": command, "curve": curve(workdir)}
+        with commands.writing(workdir / "artifact"):
+            path = export(run, progress, workdir / "artifact", **made)
+        print(f"artifact: {path}", flush=True)
+
+
+def _begun(workdir: Path, stack: contextlib.ExitStack) -> Any:
+    """Returns the run that the flags describe; its directory is held by `stack`."""
+    import jax
+
+    from meta_train.config import claim
     from meta_train.run import build
 
-    workdir = Path(_WORKDIR.value)
     cache = _CACHE.value or os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    jax.config.update(
-        "jax_compilation_cache_dir", cache or str(workdir / "compilation_cache")
-    )
+    cache = commands.path(cache or workdir / "compilation_cache")
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    there = workdir.is_dir()
+    if there:
+        stack.enter_context(commands.held(workdir))
     try:
         run = build(_CONFIG.value)
-        run.trace()
-        claim(workdir, run.config)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    try:
-        progress = loop(run, workdir, stop=terminated)
-    except (Stopped, OtherConfig) as error:
-        sys.exit(f"error: {error}")
-    if progress.step < run.outer.num_steps:
-        print(f"Stopped by SIGTERM at meta-step {progress.step}; saved.", flush=True)
-        return
-    command = shlex.join(["python", "-m", "meta_train", *sys.argv[1:]])
-    made = {"command": command, "curve": curve(workdir)}
-    print(
-        f"artifact: {export(run, progress, workdir / 'artifact', **made)}", flush=True
-    )
+    except ValueError as error:
+        wrong = "config.estimator.args" in str(error)
+        hint = settings.variant("estimator.name") if wrong else ""
+        raise ValueError(f"{error}{hint}") from error
+    run.trace()
+    if not there:  # nothing is made before the config is known to be good
+        stack.enter_context(commands.held(workdir))
+    claim(workdir, run.config)
+    return run
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
+from tasks import commands
+
 SUMS = "SHA256SUMS"
 
 
@@ -49,16 +51,21 @@ def save(
 
     A step that is already there is left as it is: the same step of the same run
     holds the same numbers.
+
+    Raises:
+      DiskFull: if there is no room for it.
     """
     if step in keeper.all_steps():
         return
     items = ocp.args.Composite(
         state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
     )
-    keeper.save(step, args=items, force=True)
-    keeper.wait_until_finished()
-    if jax.process_index() == 0:
-        _seal(Path(keeper.directory) / str(step))
+    directory = Path(keeper.directory) / str(step)
+    with commands.writing(directory):
+        keeper.save(step, args=items, force=True)
+        keeper.wait_until_finished()
+        if jax.process_index() == 0:
+            _seal(directory)
 
 
 def restore(keeper: ocp.CheckpointManager, template: Any) -> Restored | None:
@@ -83,9 +90,10 @@ def restore(keeper: ocp.CheckpointManager, template: Any) -> Restored | None:
 
 
 def newest(keeper: ocp.CheckpointManager) -> Path | None:
-    """Returns the directory of the newest saved step, or None."""
-    step = keeper.latest_step()
-    return None if step is None else Path(keeper.directory) / str(step)
+    """Returns the directory of the newest whole step, or None."""
+    steps = sorted(keeper.all_steps(), reverse=True)
+    places = (Path(keeper.directory) / str(step) for step in steps)
+    return next((place for place in places if damage(place) is None), None)
 
 
 def damage(directory: Path) -> str | None:

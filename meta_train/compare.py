@@ -24,7 +24,7 @@ from meta_train.config import claim
 from meta_train.estimators import ESTIMATORS, build, built
 from meta_train.moments import Plan
 from meta_train.provenance import provenance
-from tasks import suites
+from tasks import commands, suites
 from tasks.base import known
 
 Section = Mapping[str, Any]
@@ -52,7 +52,8 @@ def compare(config: Any, workdir: Path, page: Path | None = None) -> dict[str, A
     for name, measure in problems.items():
         if name not in results:
             results[name] = measure() | provenance()
-            path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            with commands.writing(path):
+                path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         for each in filter(None, (workdir / "page.md", page)):
             contrast.write(each, results)
     return results
@@ -216,12 +217,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
     workdir, page = (
-        Path(x) if x else None for x in (flags.FLAGS.workdir, flags.FLAGS.page)
+        commands.path(x) if x else None for x in (flags.FLAGS.workdir, flags.FLAGS.page)
     )
-    try:
+    with commands.ending(), commands.held(workdir):
         compare(flags.FLAGS.config, workdir, page)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

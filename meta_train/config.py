@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.settings import resolve
+from tasks import commands
 
 
 class OtherConfig(ValueError):
@@ -27,8 +28,9 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with commands.writing(path):
+        part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        os.replace(part, path)
 
 
 def refuse_other(

@@ -21,6 +21,8 @@ from lopt import artifact, mup
 from meta_train.logging import METRICS
 from meta_train.loop import Progress
 from meta_train.run import Run
+from tasks import commands
+from tasks.base import known
 
 SHOWN = "mean", "final", "valid", "test", "speedup"  # of a task, in a card
 # Of the artifact that its run went on from.
@@ -129,7 +131,7 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
     results = json.loads((Path(report) / "results.json").read_text(encoding="utf-8"))
     settings, standings = results["settings"], results["standings"]
     if name not in standings:
-        raise ValueError(f"no {name!r} in {report}; there are: {', '.join(standings)}.")
+        known(f"optimizer in {report},", name, standings)
     shown = [
         one
         for one, of in settings["optimizers"].items()
@@ -172,14 +174,19 @@ def _short(number: float | None) -> float | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Adds an evaluation to a card."""
     parser = argparse.ArgumentParser(description=add_evaluation.__doc__.split("\n")[0])
-    parser.add_argument("artifact", type=Path, help="directory of the artifact")
-    parser.add_argument("report", type=Path, help="directory of the evaluation")
+    parser.add_argument(
+        "artifact", type=commands.path, help="directory of the artifact"
+    )
+    parser.add_argument(
+        "report", type=commands.path, help="directory of the evaluation"
+    )
     parser.add_argument("name", help="of the artifact in the evaluation")
     parser.add_argument("--verdict", help="what the rule is good for, in one line")
     given = parser.parse_args(arguments)
-    add_evaluation(given.artifact, given.report, given.name)
-    if given.verdict:
-        artifact.annotate(given.artifact, verdict=given.verdict)
+    with commands.ending():
+        add_evaluation(given.artifact, given.report, given.name)
+        if given.verdict:
+            artifact.annotate(given.artifact, verdict=given.verdict)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lopt.types import LearnedOptimizer
 from meta_train.estimators import Estimate, Estimator
+from tasks import costs
 
 
 class MetaState(NamedTuple):
@@ -53,11 +54,19 @@ class Learner(NamedTuple):
         for draw in self.draws:
             self.program.eval_shape(state, data, draw)
 
-    def compile(self, data: Any) -> None:
-        """Compiles all programs side by side; else each waits for its first turn."""
+    def compile(self, data: Any, say: Callable[[str], Any] = str) -> None:
+        """Compiles all programs side by side; else each waits for its first turn.
+
+        Args:
+          data: of all families.
+          say: takes a line of what is to come: how many there are, about how long.
+        """
         state = jax.eval_shape(self.init, data)
+        traced = [self.program.trace(state, data, draw) for draw in self.draws]
+        if traced:
+            say(f"compiling meta-steps: {costs.compiling(*traced)}")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            lowered = (self.program.lower(state, data, draw) for draw in self.draws)
+            lowered = (program.lower() for program in traced)
             for one in [pool.submit(program.compile) for program in lowered]:
                 one.result()
 

@@ -1,5 +1,6 @@
 """Metrics to JSONL and TensorBoard, progress on the terminal."""
 
+import contextlib
 import json
 import math
 import os
@@ -18,6 +19,8 @@ from rich.progress import (
     Progress,
     TextColumn,
 )
+
+from tasks import commands
 
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"  # in a work directory
 
@@ -57,8 +60,9 @@ class Journal:
             for step, metrics in jax.device_get(self._pending)
         ]
         self._pending.clear()
-        self._file.writelines(json.dumps(_jsonable(row)) + "\n" for row in rows)
-        self._file.flush()
+        with commands.writing(self._file.name):
+            self._file.writelines(json.dumps(_jsonable(row)) + "\n" for row in rows)
+            self._file.flush()
         if self._writer is not None:
             for row in rows:
                 for name, x in row.items():
@@ -73,7 +77,8 @@ class Journal:
 
     def close(self) -> None:
         """Closes the files; what was not written is dropped."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of what a full disk did not take
+            self._file.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -95,6 +100,7 @@ class Bar:
     def __init__(self, *, total: int, step: int, console: Console | None = None):
         """Starts at `step` of `total` meta-steps."""
         self._console = console or Console(file=sys.stdout, highlight=False)
+        self._pulse = commands.Pulse(self._print)
         self._total = total
         self._origin: tuple[int, float] | None = None
         self._progress = None
@@ -108,10 +114,12 @@ class Bar:
         """Shows the bar, on a terminal."""
         if self._progress is not None:
             self._progress.start()
+        self._pulse.__enter__()
         return self
 
     def __exit__(self, *_: Any) -> None:
         """Leaves the last state of the bar on the terminal."""
+        self._pulse.__exit__()
         if self._progress is not None:
             self._progress.stop()
 
@@ -120,6 +128,7 @@ class Bar:
         text = f"loss {loss:.4f}{self._pace(step)}"
         if self._progress is not None:
             self._progress.update(self._task, completed=step, text=text)
+            self._pulse.said()
         else:
             self.say(f"meta-step {step}/{self._total}  {text}")
 
@@ -135,6 +144,14 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar where there is one."""
+        self._pulse.said()
+        self._print(text)
+
+    def begin(self, what: str, *, aloud: bool = True) -> None:
+        """Takes what goes on from now on; said again where nothing else is for long."""
+        self._pulse.begin(what, aloud=aloud)
+
+    def _print(self, text: str) -> None:
         self._console.print(text, soft_wrap=True, markup=False)
 
 
@@ -151,13 +168,20 @@ def read(path: Path) -> list[dict[str, Any]]:
     return list(_whole_lines(Path(path).read_text(encoding="utf-8").splitlines()))
 
 
+def last_step(path: Path) -> int:
+    """Returns the last meta-step in a journal, 0 where there is none."""
+    rows = read(path) if path.exists() else []
+    return rows[-1]["step"] if rows else 0
+
+
 def _keep_until(path: Path, step: int) -> None:
     """Drops the lines past `step` by a rename, so that no kill can lose others."""
     rows = read(path) if step and path.exists() else []
     kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
     part = path.with_suffix(".part")
-    part.write_text("".join(kept), encoding="utf-8")
-    os.replace(part, path)
+    with commands.writing(path):
+        part.write_text("".join(kept), encoding="utf-8")
+        os.replace(part, path)
 
 
 def _whole_lines(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from meta_train import checkpoint
 from meta_train.config import refuse_other
-from meta_train.logging import METRICS, VALIDATION, Bar, Journal, mean
+from meta_train.logging import METRICS, VALIDATION, Bar, Journal, last_step, mean
 from meta_train.provenance import provenance
 from meta_train.run import Run
+from tasks import commands, costs
 
 # One draw of tasks may fail every worker; so many in a row are theta's fault.
 BARREN_LIMIT = 10
@@ -70,51 +71,75 @@ def loop(
       Where the run is; `step < run.outer.num_steps` when it was stopped.
 
     Raises:
-      Stopped: when theta is not finite, or `BARREN_LIMIT` meta-steps in a row of one
-        family had no valid worker. Nothing is saved then.
+      Stopped: when theta is not finite, `BARREN_LIMIT` meta-steps in a row of one
+        family had no valid worker, or the disk is full. Nothing is saved then.
       OtherConfig: when the checkpoints are of a run of another config.
     """
     workdir = Path(workdir)
-    path = workdir / "checkpoints"
     with contextlib.ExitStack() as stack:
-        keeper = checkpoint.manager(path, keep=run.saving.keep)
-        stack.callback(keeper.close)
-        progress = _start(run, keeper)
-        bar = stack.enter_context(Bar(total=run.outer.num_steps, step=progress.step))
-        if progress.step:
-            bar.say(f"resumed at meta-step {progress.step} from {path}")
-        journals = [
-            Journal(
-                workdir / file,
-                step=progress.step,
-                tensorboard=run.log.tensorboard,
-                families=list(run.families),
-            )
-            for file in (METRICS, VALIDATION)
-        ]
-        for journal in journals:
-            stack.callback(journal.close)
-        tools = Tools(run, keeper, *journals, bar)
-        if run.validate_every and not progress.step:
-            with _timed(progress):
-                _validate(progress, tools)
-        _compile(progress, tools)
-        while progress.step < run.outer.num_steps and not stop():
-            _advance(progress, tools)
-        _look(progress, tools)
-        _save(progress, tools)
+        progress, tools = _opened(run, workdir, stack)
+        try:
+            _run(progress, tools, stop)
+        except commands.DiskFull as error:
+            room = "the same command goes on once there is room"
+            raise Stopped(f"{_reason(str(error), tools)[:-1]}; {room}.") from error
     return progress
 
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
-    """What the loop works with: the run, and where its results go."""
+    """What the loop works with: the run, its journals, and what was compiled."""
 
     run: Run
     keeper: Any
     metrics: Journal
     validation: Journal
     bar: Bar
+    compiled: list[str] = dataclasses.field(default_factory=list)
+
+
+def _opened(
+    run: Run, workdir: Path, stack: contextlib.ExitStack
+) -> tuple[Progress, Tools]:
+    """Returns where the run is, and what `stack` closes."""
+    path = workdir / "checkpoints"
+    keeper = checkpoint.manager(path, keep=run.saving.keep)
+    stack.callback(keeper.close)
+    progress = _start(run, keeper)
+    bar = stack.enter_context(Bar(total=run.outer.num_steps, step=progress.step))
+    before = last_step(workdir / METRICS)
+    if progress.step:
+        bar.say(f"resumed at meta-step {progress.step} from {path}")
+    elif before:
+        bar.say(
+            f"warning: {workdir / METRICS} goes to meta-step {before}, but there is no "
+            f"checkpoint in {path}: the run begins again, and replaces what is there"
+        )
+    journals = [
+        Journal(
+            workdir / file,
+            step=progress.step,
+            tensorboard=run.log.tensorboard,
+            families=list(run.families),
+        )
+        for file in (METRICS, VALIDATION)
+    ]
+    for journal in journals:
+        stack.callback(journal.close)
+    return progress, Tools(run, keeper, *journals, bar)
+
+
+def _run(progress: Progress, tools: Tools, stop: Callable[[], bool]) -> None:
+    """Takes meta-steps until the last, or until `stop()`, and saves."""
+    if tools.run.validate_every and not progress.step:
+        with _timed(progress):
+            _validate(progress, tools)
+    if not stop():
+        _compile(progress, tools)
+    while progress.step < tools.run.outer.num_steps and not stop():
+        _advance(progress, tools)
+    _look(progress, tools)
+    _save(progress, tools)
 
 
 def _start(run: Run, keeper: Any) -> Progress:
@@ -131,17 +156,17 @@ def _start(run: Run, keeper: Any) -> Progress:
 
 
 def _compile(progress: Progress, tools: Tools) -> None:
-    """Compiles what is to come of several families."""
-    run, many = tools.run, len(tools.run.families)
-    if many > 1 and progress.step < run.outer.num_steps:
-        tools.bar.say(f"compiling {many} families")
+    """Compiles what is to come, before the first of it waits for it in silence."""
+    run = tools.run
+    if progress.step < run.outer.num_steps:
         with _timed(progress):
-            run.learner.compile(run.data)
+            run.learner.compile(run.data, say=tools.bar.begin)
 
 
 def _advance(progress: Progress, tools: Tools) -> None:
     """Takes one meta-step and does what is due after it."""
     run = tools.run
+    tools.bar.begin(f"meta-step {progress.step + 1}", aloud=False)
 
     def due(every: int) -> bool:
         last = progress.step == run.outer.num_steps
@@ -199,6 +224,7 @@ def _validate(progress: Progress, tools: Tools) -> None:
     Means of weights along a run are often better than each (arXiv:2203.05482).
     """
     average, count = progress.meta.average, progress.blended
+    _say_validating(average, tools)
     scores = tools.run.scores(average)
     score = _mean(scores)
     tools.validation.add(progress.step, scores)
@@ -220,6 +246,17 @@ def _validate(progress: Progress, tools: Tools) -> None:
         progress.best = jax.tree.map(jnp.copy, theta)
         progress.best_step, progress.best_score = progress.step, score
         progress.blended = count
+
+
+def _say_validating(average: Any, tools: Tools) -> None:
+    """Says, the first time, what has to be compiled."""
+    if tools.compiled:
+        tools.bar.begin("meta-validation", aloud=False)
+        return
+    tools.compiled.append("meta-validation")
+    lines = jax.make_jaxpr(tools.run.scores)(average).jaxpr.eqns
+    programs = [x.params["jaxpr"] for x in lines if "jaxpr" in x.params]
+    tools.bar.begin(f"compiling meta-validation: {costs.compiling(*programs)}")
 
 
 def _mean(scores: dict[str, jax.Array]) -> float:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from meta_train import logging
+from tasks import commands
 
 SHARE = 0.05  # of a curve's points, over which it is smoothed
 
@@ -57,7 +58,7 @@ def figure(title: str, found: dict[str, np.ndarray]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws the losses of a work directory, and prints where each began and ended."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workdir", type=Path, help="of a run")
+    parser.add_argument("workdir", type=commands.path, help="of a run")
     workdir = parser.parse_args(arguments).workdir
     if not (workdir / logging.METRICS).exists():
         sys.exit(f"error: {workdir} is not the work directory of a run.")

@@ -14,6 +14,7 @@ import jax
 
 import lopt
 from meta_train.run import Run, build
+from tasks import commands
 
 
 def first_difference(run: Run, curve: Sequence[float | None]) -> int | None:
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compilation_cache", help="where compiled programs are kept")
     given = parser.parse_args(arguments)
     if given.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", given.compilation_cache)
+        cache = str(commands.path(given.compilation_cache))
+        jax.config.update("jax_compilation_cache_dir", cache)
     try:
         card: dict[str, Any] = lopt.read(given.artifact).card
         run = build(card["config"])

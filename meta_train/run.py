@@ -264,6 +264,7 @@ def _families(
         weights = {task: args.get(task, 1.0) for task in tasks}
         weights = {task: weight for task, weight in weights.items() if weight}
         return {task: suites.family(tasks[task]) for task in weights}, weights
+    known("family or suite", name, [*suites.FAMILIES, *suites.SUITES])
     section = {"name": name, "args": args}
     one = settings.named(suites.FAMILIES, suites.build, "config.family", section)
     return {name: one}, {name: 1.0}

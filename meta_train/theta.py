@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from evaluation import settings
 from lopt import catalogue, rules
 from lopt.types import LearnedOptimizer, Params, Theta
+from tasks.base import known
 
 
 def started(
@@ -76,8 +77,7 @@ def frozen(
     paths = {path: _name(path) for path, _ in jax.tree.leaves_with_path(whole)}
     for name in names:
         if not any(_within(path, name) for path in paths.values()):
-            known = ", ".join(paths.values())
-            raise ValueError(f"config.theta.frozen: no leaf {name!r}; known: {known}.")
+            known("leaf to freeze, config.theta.frozen,", name, paths.values())
     if all(any(_within(path, name) for name in names) for path in paths.values()):
         raise ValueError("config.theta.frozen: no leaf is left to be learned.")
 

@@ -1,1 +1,3 @@
 """Tasks that optimizers are trained and judged on."""
+
+from tasks import commands as commands

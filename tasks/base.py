@@ -1,11 +1,12 @@
 """What a task is: pure functions from keys and arrays to losses."""
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from tasks.commands import near
 
 Key = jax.Array
 Params = Any  # inner parameters
@@ -185,8 +186,7 @@ def known(what: str, name: str, names: Iterable[str]) -> str:
     """
     if name in names:
         return name
-    near = difflib.get_close_matches(str(name), names, 1, cutoff=0)
     raise ValueError(
-        f"unknown {what} {name!r}; known: {', '.join(sorted(names))}. "
-        f"Did you mean {near[0]!r}?"
+        f"unknown {what} {name!r}; known: {', '.join(sorted(names))}."
+        f"{near(name, names)}"
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import functools
 import json
 import os
@@ -43,6 +44,7 @@ FAMILIAR = (
     "svhn_cropped",
     "tiny_shakespeare",
 )
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 IN_MEMORY = 2 << 30  # bytes of inputs; of sets with more, windows stream
 
 
@@ -133,9 +135,19 @@ def digest(name: str) -> str:
 
 
 def directory() -> pathlib.Path:
-    """Returns where prepared datasets are: $TFDS_DATA_DIR or the default of TFDS."""
+    """Returns where prepared datasets are: $TFDS_DATA_DIR or the default of TFDS.
+
+    Raises:
+      OSError: if that is in a home directory, and there is none.
+    """
     root = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return pathlib.Path(root).expanduser().absolute()
+    expanded = os.path.expanduser(root)
+    if expanded.startswith("~"):
+        raise OSError(
+            f"datasets are looked for in {root}, and there is no home directory; set "
+            "TFDS_DATA_DIR to a directory for them."
+        )
+    return pathlib.Path(expanded).absolute()
 
 
 def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
@@ -160,7 +172,8 @@ def located(name: str, root: pathlib.Path) -> pathlib.Path:
 
         path = embedded.path(name, root)
         if not path.exists():
-            embedded.prepare(name, root)
+            with writable(root):
+                embedded.prepare(name, root)
         _check_format(name, path)
         with _blaming(name, path):
             embedded.digest(name, path)
@@ -171,6 +184,21 @@ def located(name: str, root: pathlib.Path) -> pathlib.Path:
         raise _not_found(name, root)
     _check_format(name, path)
     return path
+
+
+@contextlib.contextmanager
+def writable(root: pathlib.Path) -> Iterator[None]:
+    """Raises OSError, with the cure, where the block cannot write below `root`."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise OSError(
+            f"datasets cannot be written to {root} ({error.strerror}); set "
+            "TFDS_DATA_DIR to a directory that can be."
+        ) from error
 
 
 def check_name(name: str) -> None:

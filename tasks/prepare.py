@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tasks import data
+from tasks import commands, data
 
 CONNECT, READ = 10, 60  # seconds that a server may take to answer, and between bytes
 RETRIES = 2
@@ -68,12 +68,16 @@ def _prepare(name: str, root: pathlib.Path) -> str:
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
             f"TFDS knows no dataset {name!r}; see `tfds.list_builders()`."
+            f"{commands.near(name, data.FAMILIAR)}"
         ) from error
     if not builder.data_path.exists():
         _check_tensorflow(builder)
         _reach(builder)
         how = tfds.download.DownloadConfig(try_download_gcs=False)
-        builder.download_and_prepare(download_config=how, file_format="array_record")
+        with data.writable(root):
+            builder.download_and_prepare(
+                download_config=how, file_format="array_record"
+            )
     config = builder.builder_config
     return f"{builder.name}/{config.name}" if config else builder.name
 

@@ -47,16 +47,16 @@ def kept(directory):
             return 0
 
 
-def kill(directory, cache, optimizers):
-    """Kills a run soon after it has kept something new; returns whether it lived."""
+def kill(directory, cache, optimizers, number):
+    """Ends a run soon after it has kept something new; returns whether it lived."""
     before, process = kept(directory), start(directory, cache, optimizers)
     ends = time.monotonic() + TIMEOUT
     while process.poll() is None and kept(directory) == before:
         assert time.monotonic() < ends
         time.sleep(0.02)
     time.sleep(0.1 * (before % 7))
-    process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    process.send_signal(number)
+    return process.wait() == ENDS[number]
 
 
 def finish(directory, cache, optimizers):
@@ -68,6 +68,8 @@ def finish(directory, cache, optimizers):
     return found.settings, [x._replace(cost=None) for x in found.cells], found.notes
 
 
+# Exit codes; after Ctrl-C its line is the last.
+ENDS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}
 FEW, MANY = "sgdm,adam", "sgdm,adam,nesterov,adamw,nadamw,lion,lamb"
 
 
@@ -77,7 +79,11 @@ FEW, MANY = "sgdm,adam", "sgdm,adam,nesterov,adamw,nadamw,lion,lamb"
 def test_a_killed_evaluation_ends_with_the_same_bits(tmp_path, kills, names):
     cache = tmp_path / "cache"
     whole = finish(tmp_path / "whole", cache, names)
-    lived = [kill(tmp_path / "killed", cache, names) for _ in range(kills)]
+    lived = [
+        kill(tmp_path / "killed", cache, names, [*ENDS][i % 2]) for i in range(kills)
+    ]
+    line = (tmp_path / "killed.log").read_text().splitlines()[-1]
+    assert line.startswith(f"Stopped by Ctrl-C; {kept(tmp_path / 'killed')} runs are")
     assert all(lived) and kept(tmp_path / "killed") < kept(tmp_path / "whole")
     again = finish(tmp_path / "killed", cache, names)
     assert jax.tree.structure(again) == jax.tree.structure(whole)

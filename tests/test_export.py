@@ -173,7 +173,7 @@ def test_evaluations_on_other_suites_and_the_verdict_stay(path, tmp_path):
 
 def test_an_evaluation_of_others_is_refused(path, tmp_path):
     with pytest.raises(
-        ValueError, match="no 'his' in .*; there are: mine, other, adam"
+        ValueError, match="unknown optimizer in .*, 'his'; known: adam, mine, other"
     ):
         add_evaluation(path, report(tmp_path / "report"), "his")
 

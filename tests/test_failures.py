@@ -4,7 +4,10 @@ Divergence of one worker is in test_workers.py, SIGKILL and SIGTERM are in
 test_kill.py, damaged artifacts in test_artifact.py.
 """
 
+import errno
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +16,21 @@ from pathlib import Path
 import jax
 import pytest
 import tiny
+import tiny_rule
 from absl import flags
+from ml_collections import config_flags
 from toy_run import toy_run
 
 import lopt
 import meta_train.run
-from evaluation import settings
+from evaluation import entrants, evaluate, settings
+from lopt import artifact
 from meta_train import __main__ as command
-from meta_train import checkpoint
+from meta_train import checkpoint, logging
 from meta_train.config import OtherConfig, claim
 from meta_train.estimators import ESTIMATORS, built
 from meta_train.loop import Progress, loop
+from tasks import commands
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,19 +38,21 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def main(monkeypatch, tmp_path):
     """Returns a function that runs the command line here, on a run or a toy one."""
-    terminate = signal.getsignal(signal.SIGTERM)
+    before = {x: signal.getsignal(x) for x in commands.CODES}
     cache = jax.config.jax_compilation_cache_dir
     flags.FLAGS.unparse_flags()
 
     def call(run=None, **failures):
         run = run or toy_run(**failures)
         monkeypatch.setattr(meta_train.run, "build", lambda config: run)
+        monkeypatch.setattr("meta_train.export.export", lambda *_, **__: "no artifact")
         arguments = ["--config=tests/tiny.py", f"--workdir={tmp_path}"]
         command.main(settings.parse(["meta_train", *arguments]))
 
     monkeypatch.chdir(ROOT)
     yield call
-    signal.signal(signal.SIGTERM, terminate)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     jax.config.update("jax_compilation_cache_dir", cache)
 
 
@@ -69,9 +78,64 @@ def test_misspelt_flag_names_the_key_and_its_nearest_neighbour(tmp_path):
     workdir = tmp_path / "run"
     ended = shell("--config.outer.learing_rate=1e-3", f"--workdir={workdir}")
     assert ended.returncode == 1
-    assert 'Did you mean "learning_rate" instead of "learing_rate"' in ended.stderr
-    assert "Traceback" not in ended.stderr
+    expected = "config.outer has no key 'learing_rate'; did you mean 'learning_rate'?"
+    assert ended.stderr == f"error: {expected}\n"
     assert not workdir.exists(), "something was begun"
+
+
+def flagged(monkeypatch, *arguments):
+    """Returns the config that flags make of the demo's, resolved."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    argv = ["", "--config=configs/demo.py:quick", *arguments]
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.chdir(ROOT)
+    settings.parse(argv, values)
+    return settings.resolve(values.config)
+
+
+LINEAR = {"name": "linear", "peak": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "section", "key", "value"),
+    [
+        (["family.args.resolution=4"], "family", "args", 4),
+        (["inner.schedule=linear"], "inner", "schedule", "linear"),
+        ([f"inner.schedule={LINEAR}"], "inner", "schedule", LINEAR),
+        (
+            ["inner.schedule.name=linear", "inner.schedule.peak=0.1"],
+            "inner",
+            "schedule",
+            LINEAR,
+        ),
+        (["validation.suite=smoke-v1"], "validation", "suite", "smoke-v1"),
+        (["validation.log_offset=1e-2"], "validation", "log_offset", 0.01),
+    ],
+)
+def test_fields_that_are_none_can_be_set_by_flags(
+    monkeypatch, arguments, section, key, value
+):
+    found = flagged(monkeypatch, *(f"--config.{x}" for x in arguments))[section][key]
+    assert (found["resolution"] if key == "args" else found) == value
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            "outer.learing_rate=1",
+            "config.outer has no key 'learing_rate'; did you",
+        ),
+        ("nosuch=1", "config has no key 'nosuch'; did you mean '"),
+        ("inner.horizon.x=3", "config.inner.horizon holds no keys, so"),
+        ("outr.clip=3", "config has no key 'outr'; did you mean 'outer'?"),
+    ],
+)
+def test_flags_of_no_key_are_one_line_without_escapes(monkeypatch, argument, message):
+    with pytest.raises(SystemExit, match=f"^error: {re.escape(message)}") as ended:
+        flagged(monkeypatch, f"--config.{argument}")
+    assert "\n" not in ended.value.code and "\\" not in ended.value.code
 
 
 SECTIONS = ["outer", "inner", "estimator", "log", "checkpoint", "validation"]
@@ -151,7 +215,7 @@ def test_what_only_tracing_finds_is_refused_before_anything_is_begun(main, tmp_p
     run = meta_train.run.build(config)
     with pytest.raises(SystemExit, match="this task has no logits"):
         main(run)
-    assert not list(tmp_path.iterdir())
+    assert [x.name for x in tmp_path.iterdir()] == [commands.LOCK]
 
 
 def test_empty_time_inputs_list_the_known():
@@ -173,6 +237,59 @@ def test_unknown_name_lists_the_known_ones(section):
     assert "unknown" in message and known[section] in message
 
 
+# Every list of names offers the nearest.
+NEAREST = [
+    ("rule", {"name": "mpl"}, "mlp"),
+    ("family", {"name": "train-v11"}, "train-v1"),
+    ("family", {"name": "qadratic"}, "quadratic"),
+    ("estimator", {"name": "pess"}, "pes"),
+    ("validation", {"suite": "valid-1"}, "valid-v1"),
+    ("inner", {"schedule": {"name": "cosin", "peak": 1.0}}, "cosine"),
+    ("inner", {"reduce": "men"}, "mean"),
+    ("theta", {"frozen": ("decay",)}, "decays/rms"),
+    ("theta", {"start": "mu_mpl"}, "mu_mlp"),
+]
+
+
+@pytest.mark.parametrize(("section", "values", "nearest"), NEAREST)
+def test_unknown_names_of_a_config_offer_the_nearest(section, values, nearest):
+    message = refused(lambda c: c[section].update(values))
+    assert message.endswith(f"Did you mean {nearest!r}?")
+
+
+FEW = (0, 1)  # seeds
+WIDTHS = lopt.mup.infer({"x": (8,)}, {"x": (8,)})
+OTHERS = {
+    "rule": (lambda: lopt.load("mu_mpl"), "mu_mlp"),
+    "optimizer": (lambda: entrants.find(["adamm"]), "adam"),
+    "reference": (lambda: evaluate("adam", "smoke-v1", FEW, reference="adm"), "adam"),
+    "suite": (lambda: evaluate("sgdm", "smok-v1", FEW), "smoke-v1"),
+    "variant": (lambda: tiny.demo("quik"), "quick"),
+    "like": (lambda: lopt.mup.scale_updates(WIDTHS, like="adm"), "adam"),
+    "field": (lambda: artifact.annotate(".", verdct="good"), "verdict"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_unknown_names_elsewhere_offer_the_nearest(name):
+    call, nearest = OTHERS[name]
+    with pytest.raises(ValueError, match=rf"Did you mean '{nearest}'\?$"):
+        call()
+
+
+def test_a_run_in_place_of_its_artifact_is_answered_with_the_artifact(tmp_path):
+    tiny_rule.save(tmp_path / "run" / "artifact")
+    for wrong in ("run", "run/artifact/card.json"):
+        with pytest.raises(ValueError, match="did you mean '.*/run/artifact'"):
+            lopt.load(tmp_path / wrong, num_steps=10)
+
+
+def test_an_artifact_below_home_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny_rule.save(tmp_path / "artifact")
+    assert lopt.read("~/artifact").card["schema"]
+
+
 def test_unknown_checkpoint_lists_the_released_ones():
     with pytest.raises(ValueError, match="released: "):
         lopt.load("nonesuch", num_steps=10)
@@ -191,6 +308,23 @@ def test_unknown_config_ends_either_command_with_one_line(module, config, tmp_pa
     ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "variant"), [("demo.py:quick", "quick,pes"), ("demo.py:es", "pes")]
+)
+def test_an_estimator_with_the_arguments_of_another_is_offered_its_variant(
+    monkeypatch, config, variant
+):
+    words = ["--config.estimator.name=pes", f"--config=configs/{config}"]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    monkeypatch.setattr(sys, "argv", ["", *words[::-1]])
+    monkeypatch.setattr(settings.flags, "FLAGS", values)
+    monkeypatch.chdir(ROOT)
+    settings.parse(sys.argv, values)
+    hint = settings.variant("estimator.name")
+    assert hint.endswith(f" --config=configs/demo.py:{variant}")
 
 
 def test_unknown_name_ends_the_command_with_one_line(tmp_path):
@@ -229,6 +363,63 @@ def test_failed_run_exits_nonzero_and_names_the_last_good_checkpoint(
     assert str(ended.value.code).startswith("error: Meta-training stopped: ")
     assert f"last good checkpoint is {tmp_path}/checkpoints/{last}." in ended.value.code
     assert not (tmp_path / "artifact").exists()
+
+
+# A full disk.
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_at(step):
+    """Returns what seals checkpoints, all but one."""
+    seal = checkpoint._seal
+    return lambda directory: (full if directory.name == step else seal)(directory)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "function", "file", "last"),
+    [
+        (checkpoint, "_seal", full_at("5"), "checkpoints/5", None),
+        (checkpoint, "_seal", full_at("15"), "checkpoints/15", 10),
+        (logging, "_jsonable", full, "metrics.jsonl", None),
+    ],
+)
+def test_full_disk_is_one_line_and_the_same_command_goes_on(
+    main, monkeypatch, tmp_path, module, name, function, file, last
+):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(module, name, function)
+        main()
+    good = f"the last good checkpoint is {tmp_path}/checkpoints/{last}"
+    assert ended.value.code == (
+        "error: Meta-training stopped: the disk is full: no room for "
+        f"{tmp_path / file}; {good if last else 'there is no checkpoint'}; the same "
+        "command goes on once there is room."
+    )
+    main()
+    assert checkpoint.damage(tmp_path / "checkpoints" / "20") is None
+
+
+# Another process, or no checkpoints.
+
+
+def test_a_second_process_in_a_work_directory_is_refused(main, tmp_path):
+    with commands.held(tmp_path), pytest.raises(SystemExit, match="is in use by"):
+        main()
+    assert [x.name for x in tmp_path.iterdir()] == [commands.LOCK]
+
+
+def test_a_finished_run_without_its_checkpoints_begins_again_with_a_warning(
+    main, capsys, tmp_path
+):
+    main(num_steps=5)
+    assert "warning" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "checkpoints")
+    main(num_steps=5)
+    said = capsys.readouterr().out
+    assert f"warning: {tmp_path}/metrics.jsonl goes to meta-step 5, but there" in said
 
 
 # A damaged checkpoint.
@@ -280,7 +471,10 @@ def test_workdir_that_cannot_be_made_is_one_line(tmp_path):
 def test_resolved_config_is_on_disk_before_the_first_step(monkeypatch, tmp_path, main):
     def first_step(run, workdir, *, stop):
         assert json.loads((workdir / "config.json").read_text()) == run.config
+        signal.raise_signal(signal.SIGTERM)
         return Progress(meta=None, best=None)
 
     monkeypatch.setattr("meta_train.loop.loop", first_step)
-    main()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0

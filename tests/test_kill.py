@@ -125,7 +125,7 @@ def test_run_killed_at_three_meta_steps_ends_with_the_same_bits(place):
     assert rows == logging.read(place / "whole" / "metrics.jsonl")
 
 
-def test_sigterm_saves_and_exits_0_and_loses_nothing(place):
+def test_sigterm_and_ctrl_c_save_and_say_so_and_lose_nothing(place):
     cut = place / "terminated"
 
     # In the middle of tracing and compiling, before the first meta-step ends.
@@ -137,8 +137,10 @@ def test_sigterm_saves_and_exits_0_and_loses_nothing(place):
 
     process = start(place, "terminated")
     until(process, lambda: recorded(cut) >= 13)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(TIMEOUT) == 0
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT) == 130
+    line = (place / "terminated.log").read_text().splitlines()[-1]
+    assert line == f"Stopped by Ctrl-C at meta-step {recorded(cut)}; saved."
     assert checkpoint.damage(cut / "checkpoints" / str(recorded(cut))) is None
     rows = logging.read(cut / "metrics.jsonl")
     assert rows == logging.read(place / "whole" / "metrics.jsonl")[: len(rows)]

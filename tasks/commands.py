@@ -1,0 +1,223 @@
+"""How command lines begin and end, and what they say in between.
+
+Under `python -m` this is imported before all that takes seconds, so that Ctrl-C and
+missing packages end a command with one line from the start.
+"""
+
+import contextlib
+import difflib
+import errno
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is locked
+    fcntl = None
+
+# What lopt[train] brings, and the commands import.
+MODULES = (
+    "absl",
+    "array_record",
+    "flax",
+    "grain",
+    "jaxtyping",
+    "jinja2",
+    "matplotlib",
+    "ml_collections",
+    "orbax",
+    "rich",
+    "sklearn",
+    "scipy",
+    "tensorflow_datasets",
+)
+LOCK = ".lock"
+SILENCE = 8.0  # seconds without a line, at most
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 0}
+FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+
+
+class Busy(OSError):
+    """Another process works in a directory."""
+
+
+class DiskFull(OSError):
+    """A disk has no room for a file; the message names it."""
+
+
+def lacking() -> str | None:
+    """Returns a sentence that names the packages of `MODULES` that are absent."""
+    absent = [name for name in MODULES if importlib.util.find_spec(name) is None]
+    if not absent:
+        return None
+    return (
+        f"tasks, evaluation and meta_train need {', '.join(absent)}, which the core "
+        'leaves out: run `pip install ".[train]"` in a checkout, or `pip install '
+        '"lopt[train]"`.'
+    )
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """Returns a question that offers the nearest of some names; empty without any."""
+    found = difflib.get_close_matches(str(name), list(names), 1, cutoff=0)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def path(text: str | os.PathLike) -> Path:
+    """Returns a path of which `~` is the home directory, as shells have it.
+
+    >>> path("runs/demo").parts
+    ('runs', 'demo')
+    """
+    return Path(os.path.expanduser(text))
+
+
+def catch(line: Callable[[str], str]) -> None:
+    """Has Ctrl-C and SIGTERM end this process with a line and their code of `CODES`.
+
+    Args:
+      line: name of the signal -> what to print.
+    """
+
+    def end(number: int, _: Any) -> None:
+        print(line(NAMES[number]), flush=True)
+        sys.exit(CODES[number])
+
+    for number in NAMES:
+        signal.signal(number, end)
+
+
+@contextlib.contextmanager
+def ending(*others: type[Exception]) -> Iterator[None]:
+    """Ends the process with one line where the block raises what users can mend."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, *others) as error:
+        sys.exit(f"error: {error}")
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Keeps other processes out of a directory until the block or this process ends.
+
+    Raises:
+      Busy: at once, if another process holds it, naming that.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise Busy(
+                f"{directory} is in use by {file.read().strip() or 'another process'}: "
+                "wait for it to end, or give another --workdir."
+            ) from error
+        except OSError:
+            pass  # some network file systems lock nothing
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def writing(file: str | os.PathLike) -> Iterator[None]:
+    """Raises DiskFull, naming the file, where the block finds no room for it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFull) or not full(error):
+            raise
+        raise DiskFull(f"the disk is full: no room for {file}") from error
+
+
+def full(error: BaseException | None) -> bool:
+    """Returns whether an error, or one behind it, is that a disk or a quota is full.
+
+    Some libraries tell it by text alone.
+    """
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or isinstance(error, DiskFull):
+            return True
+        if any(text in str(error) for text in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class Pulse:
+    """Says what goes on, and again whenever nothing was said for `SILENCE` seconds.
+
+    >>> with Pulse(print) as pulse:
+    ...     pulse.begin("compiling 3 programs, about 20 s")
+    compiling 3 programs, about 20 s
+    """
+
+    def __init__(self, say: Callable[[str], None], *, silence: float = SILENCE):
+        """Takes what prints a line."""
+        self._print, self._silence = say, silence
+        self._what, self._began = "", time.monotonic()
+        self._last, self._ended = self._began, threading.Event()
+
+    def begin(self, what: str, *, aloud: bool = True) -> None:
+        """Takes what goes on from now on, and says it."""
+        self._what, self._began = what, time.monotonic()
+        self.said()
+        if aloud:
+            self._print(what)
+
+    def say(self, line: str) -> None:
+        """Says a line."""
+        self.said()
+        self._print(line)
+
+    def said(self) -> None:
+        """Notes that something was said."""
+        self._last = time.monotonic()
+
+    def __enter__(self) -> "Pulse":
+        """Starts to listen for silence, in a thread that ends with the process."""
+        self._ended.clear()
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Ends it."""
+        self._ended.set()
+
+    def _listen(self) -> None:
+        while not self._ended.wait(self._silence / 8):
+            now = time.monotonic()
+            if self._what and now - self._last >= self._silence:
+                self.said()
+                self._print(f"{self._what}: {now - self._began:.0f} s so far")
+
+
+def begin() -> None:
+    """Prepares a process for a command: what it prints, and how it is ended."""
+    # XLA prints a banner where compiling takes minutes. What fails in it is raised.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # the locale may lack a character
+    catch(lambda name: f"Stopped by {name}.")
+    if sentence := lacking():
+        sys.exit(f"error: {sentence}")
+
+
+# Set while `python -m` looks for a module; there is nothing else to tell it by.
+if sys.argv[:1] == ["-m"]:
+    begin()
+elif (absent := lacking()) is not None:
+    raise ModuleNotFoundError(absent)
