@@ -1,16 +1,14 @@
 """Released rules by name, as Optax optimizers; no network needed."""
 
 import importlib.resources
-import math
 import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
 import optax
 
-from lopt import artifact, names, schedules
+from lopt import artifact, checks, names, schedules
 from lopt import guard as guards
 from lopt import mup as widths
 
@@ -41,7 +39,8 @@ def load(
       name_or_path: a name of `released()`; anything else is a directory, of which `~`
         is home.
       num_steps: updates you will do; needed by rules whose time or schedule is relative
-        to it. Those with inputs of `features.signal` count leaves of two axes or more
+        to it, which after so many move nothing (where the schedule ends at 0) or may
+        diverge. Those with inputs of `features.signal` count leaves of two axes or more
         as the model's depth: layers stacked in one leaf (see `unstacked`), or left to
         others by `multi_transform`, are not counted, and steps may be too long.
       mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
@@ -53,22 +52,23 @@ def load(
 
     Raises:
       ValueError: if there is no such artifact, listing the released ones; naming the
-        file and the check that it failed; if `num_steps` is needed and missing, or
-        below 1; if a learning rate is not a number, negative or not finite; if a guard
-        is asked for of a rule that keeps no averages; or for arguments without a name.
+        file and the check that it failed; if `num_steps` is needed and missing, or no
+        whole number from 1; if a learning rate is not a number, negative or not finite;
+        if a guard is asked for of a rule that keeps no averages; or for arguments
+        without a name.
 
     Warns:
-      UserWarning: if `num_steps` or `mup` is outside what the rule was trained on.
+      UserWarning: if `num_steps` or `mup` is outside what the rule was trained on; and
+        once, from an `update` outside of `jit`, after `num_steps` updates.
     """
     if name_or_path is None:
         if any(x is not None for x in (num_steps, mup, learning_rate, guard)):
             raise ValueError(f"which rule? Released: {', '.join(released())}.")
         return verdicts()
     theta, rule, card = artifact.read(find(name_or_path))
-    if _is_number(num_steps) and num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-    _check_rate("learning_rate", learning_rate)
-    _check_rate("guard", guard)
+    checks.check_steps(num_steps)
+    checks.check_rate("learning_rate", learning_rate)
+    checks.check_rate("guard", guard)
     if num_steps is not None:
         _warn_outside(card, "num_steps", "trained_horizon", (num_steps,))
     stages = [rule.bind(theta, num_steps=num_steps)]
@@ -79,7 +79,7 @@ def load(
     if rate is not None:
         rate = rate if callable(rate) else optax.constant_schedule(rate)
         stages.append(optax.scale_by_schedule(rate))
-    tx = optax.chain(*stages)
+    tx = _warned(optax.chain(*stages), num_steps)
     if guard is None:
         return tx
     if "decays" not in theta:
@@ -162,32 +162,38 @@ def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None
     return schedules.build(**schedule, num_steps=num_steps)
 
 
-def _check_rate(name: str, rate: Any) -> None:
-    """Raises a ValueError for what is known, and is no learning rate."""
-    if not _is_number(rate):
-        return
-    try:
-        number = math.nan if isinstance(rate, bool) else float(rate)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(
-            f"{name} must be a rate, such as 1e-3, or a schedule, got {rate!r}."
-        )
-    if number < 0:
-        raise ValueError(f"updates descend already: got {name}={rate}; drop the -.")
+def _warned(
+    tx: optax.GradientTransformationExtraArgs, num_steps: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Returns `tx`, whose update warns once if it knows that the run is over.
 
+    Inside `jit` counts are not known, and a callback there would cost every step.
+    """
+    if not checks.is_known(num_steps):
+        return tx
+    warned = False
 
-def _is_number(x: Any) -> bool:
-    """Returns whether the value of x is known, as that of a traced number is not."""
-    return x is not None and not callable(x) and not isinstance(x, jax.core.Tracer)
+    def update(grads, state, params=None, **extra):
+        nonlocal warned
+        counts = [x for _, x in optax.tree.get_all_with_path(state, "count")]
+        if not warned and any(checks.is_known(x) and x >= num_steps for x in counts):
+            warned = True
+            warnings.warn(
+                f"more updates than {num_steps=}: from here on a schedule that falls "
+                "to 0 moves nothing, and a rule without one may diverge; load it for "
+                "as many updates as you do.",
+                stacklevel=2,
+            )
+        return tx.update(grads, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
 def _warn_outside(
     card: dict[str, Any], argument: str, field: str, values: tuple[Any, ...]
 ) -> None:
     """Warns if a value is outside the card's [low, high]."""
-    if card[field] is None or not all(map(_is_number, values)):
+    if card[field] is None or not all(map(checks.is_known, values)):
         return
     low, high = card[field]
     if min(values) < low or max(values) > high:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lopt import baselines, features, heads, history, network
+from lopt import baselines, checks, features, heads, history, network
 from lopt.names import known as _known
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
@@ -61,12 +61,17 @@ def mlp(
         original, or "fans", the last two.
 
     Raises:
-      ValueError: for a name that is not known, listing those that are, or a clip or
-        bound that is not positive.
+      ValueError: for a name that is not known, listing those that are, or a clip,
+        bound, size or multiplier that is not positive.
     """
     for name, value in {"clip": clip, "bound": bound}.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive or None, got {name}={value}.")
+    if not (hidden >= 1 and layers >= 1 and step_mult > 0):
+        raise ValueError(
+            "the network needs hidden and layers >= 1, and steps step_mult > 0, got "
+            f"{hidden=}, {layers=} and {step_mult=}."
+        )
     _known("head", head, heads.HEADS)
     _known("eps", eps, ("relative", "absolute"))
     _known("axes", axes, history.AXES)
@@ -125,6 +130,7 @@ def mlp(
                 "this rule's time inputs are relative to the length of the run: "
                 "pass num_steps, the number of updates you will do."
             )
+        checks.check_steps(num_steps)
         now = functools.partial(features.time_features, time, num_steps=num_steps)
         start = functools.partial(history.init, axes=axes)
         return _transformation(start, functools.partial(leaf, theta), now)
@@ -184,7 +190,7 @@ def weight_decay(
       ValueError: for another baseline, or a rate or decay that is not positive.
     """
     _known("baseline", baseline, COUPLED)
-    if learning_rate <= 0 or initial <= 0:
+    if not (learning_rate > 0 and initial > 0):
         raise ValueError(
             "learning_rate and initial must be positive, got "
             f"{learning_rate=} and {initial=}."

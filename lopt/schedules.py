@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lopt import checks
 from lopt.names import known
 
 
@@ -72,8 +73,8 @@ def build(name: Any, *, peak: Any, num_steps: Any, warmup: Any = 0.0) -> optax.S
         twentieth of the run at least.
 
     Raises:
-      ValueError: for an unknown name, listing those known, no steps, or a warm-up
-        longer than the run.
+      ValueError: for an unknown name, listing those known, steps that are no whole
+        number from 1, or a warm-up longer than the run.
 
     >>> [float(build("constant", peak=8.0, num_steps=8, warmup=0.5)(c)) for c in (0, 9)]
     [2.0, 8.0]
@@ -81,10 +82,9 @@ def build(name: Any, *, peak: Any, num_steps: Any, warmup: Any = 0.0) -> optax.S
     Traceback (most recent call last):
     ValueError: unknown schedule 'cosin'; known: ... Did you mean 'cosine'?
     """
-    if isinstance(warmup, int | float) and not 0 <= warmup <= 1:
+    if checks.is_known(warmup) and not 0 <= checks.number(warmup) <= 1:
         raise ValueError(f"warmup is a share of the run, in [0, 1], got {warmup=}.")
-    if isinstance(num_steps, int) and num_steps < 1:
-        raise ValueError(f"a schedule needs num_steps >= 1, got {num_steps=}.")
+    checks.check_steps(num_steps)
     if isinstance(name, str):
         known("schedule", name, SCHEDULES)
         return _warmed(name, peak, num_steps, warmup)

@@ -1,6 +1,7 @@
 """Artifacts round-trip, refuse damage by name, and load as Optax optimizers."""
 
 import json
+import math
 import shutil
 import warnings
 
@@ -12,7 +13,7 @@ import pytest
 from tiny_rule import ARGS, descending, save
 
 import lopt
-from lopt import artifact, catalogue, mup, rules
+from lopt import artifact, catalogue, mup, rules, schedules
 
 PARAMS = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "b": jnp.ones(4)}
 GRADS = jax.tree.map(lambda x: 0.1 * jnp.cos(3 * x), PARAMS)
@@ -89,7 +90,7 @@ def test_negative_learning_rate_is_an_error(path, rate):
 
 
 @pytest.mark.parametrize("argument", ["learning_rate", "guard"])
-@pytest.mark.parametrize("rate", [True, False, "adam", float("nan"), jnp.inf])
+@pytest.mark.parametrize("rate", [True, False, "adam", "1e-3", math.nan, jnp.inf])
 def test_a_rate_that_is_no_number_is_an_error(path, argument, rate):
     with pytest.raises(ValueError, match=f"{argument} must be a rate, such as"):
         lopt.load(path, num_steps=100, **{argument: rate})
@@ -102,10 +103,68 @@ def test_arguments_of_no_rule_are_an_error(argument):
         lopt.load(**{argument: value})
 
 
-@pytest.mark.parametrize("num_steps", [0, -5, np.int32(0)])
-def test_a_run_of_no_steps_is_an_error(path, num_steps):
-    with pytest.raises(ValueError, match="num_steps must be at least 1, got"):
-        lopt.load(path, num_steps=num_steps)
+ENTRANCES = {
+    "load": lambda path, n: lopt.load(path, num_steps=n),
+    "build": lambda path, n: lopt.build("mlp", **ARGS).bind(
+        lopt.read(path).theta, num_steps=n
+    ),
+    "baseline": lambda path, n: lopt.BASELINES["adam"].build(
+        num_steps=n, learning_rate=0.1
+    ),
+    "schedule": lambda path, n: schedules.build("linear", peak=0.1, num_steps=n),
+}
+every_entrance = pytest.mark.parametrize("entrance", ENTRANCES)
+
+
+@every_entrance
+def test_a_length_that_is_no_number_of_updates_is_an_error(path, entrance):
+    for bad in (0, -5, np.int32(0), jnp.float32(-1)):
+        with pytest.raises(ValueError, match="num_steps must be at least 1, got"):
+            ENTRANCES[entrance](path, bad)
+    flags = True, np.bool_(True), jnp.array(True)
+    other = "200", "long", math.nan, math.inf, 200.5, 1e-3, 2j, [200], np.ones(1)
+    for bad in (*flags, *other):
+        with pytest.raises(ValueError, match="num_steps must be a whole number"):
+            ENTRANCES[entrance](path, bad)
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.float32, jnp.int32])
+@every_entrance
+def test_a_whole_number_of_any_type_is_a_length(path, entrance, kind):
+    ENTRANCES[entrance](path, kind(150))
+
+
+def counted(tx, updates):
+    """Returns the warnings of so many updates, outside of `jit`."""
+    params = {"s": jnp.float32(0.5)}
+    state = tx.init(params)
+    with warnings.catch_warnings(record=True, action="always") as found:
+        for _ in range(updates):
+            _, state = tx.update(params, state, params, value=jnp.float32(1))
+    return [str(warning.message) for warning in found]
+
+
+@pytest.mark.parametrize("guard", [None, 1e-3])
+def test_an_update_after_the_last_warns_once(tmp_path, guard):
+    path = save(tmp_path / "x")
+    assert not counted(lopt.load(path, num_steps=3, guard=guard), 3)
+    (message,) = counted(lopt.load(path, num_steps=3, guard=guard), 6)
+    assert message.startswith("more updates than num_steps=3")
+
+
+def test_baselines_under_a_learned_decay_warn_too(tmp_path):
+    args = {"baseline": "adam", "learning_rate": 0.1, "initial": 1e-3}
+    theta = rules.build("weight_decay", **args).init(jax.random.key(0))
+    artifact.save(
+        tmp_path / "x", rule="weight_decay", rule_args=args, theta=theta, card={}
+    )
+    assert len(counted(lopt.load(tmp_path / "x", num_steps=1), 3)) == 1
+
+
+def test_updates_whose_number_is_not_known_are_silent(tmp_path):
+    tx = lopt.load(save(tmp_path / "x"), num_steps=1)
+    jitted = optax.GradientTransformationExtraArgs(tx.init, jax.jit(tx.update))
+    assert not counted(jitted, 3)
 
 
 def test_traced_num_steps_is_accepted(path):

@@ -89,5 +89,5 @@ def test_a_warmup_that_is_no_share_is_an_error(warmup):
 
 
 def test_no_steps_is_an_error():
-    with pytest.raises(ValueError, match="num_steps >= 1"):
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         schedules.build("linear", peak=1.0, num_steps=0)
