@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from evaluation import bench, entrants, machine, trials, tuning
+from evaluation import bench, checks, entrants, machine, trials, tuning
 from evaluation.bench import Bench, Place, Say
 from evaluation.cells import Plan, guarded
 from evaluation.entrants import Entrant
@@ -65,8 +65,9 @@ def evaluate(
     named = entrants.by_name(optimizers)
     if reference in BASELINES and reference not in named:
         named |= {reference: BASELINES[reference]}
-    tuning = tuning._replace(seeds=tuple(map(int, tuning.seeds)))
-    plan = Plan(tuning, tuple(map(int, seeds)), reference, tuple(reference_lengths))
+    plan = _plan(tuning, seeds, reference, reference_lengths)
+    tuning = plan.tuning
+    (looks,) = checks.wholes("looks", [looks], least=1)
     with commands.Pulse(say) as pulse:
         pulse.begin("reading data", aloud=False)
         tasks = _tasks(suite, tuning.transfer)
@@ -109,6 +110,17 @@ def evaluate(
     )
 
 
+def _plan(
+    tuning: Tuning, seeds: Sequence[int], reference: str | None, lengths: Sequence[int]
+) -> Plan:
+    """Returns the plan, its numbers as Python's own."""
+    wholes = checks.wholes
+    tuning = tuning._replace(seeds=wholes("tuning.seeds", tuning.seeds, least=0))
+    seeds = wholes("seeds", seeds, least=0)
+    lengths = wholes("reference_lengths", lengths, least=1)
+    return Plan(tuning, seeds, reference, lengths)
+
+
 def _tasks(suite: Suite, transfer: bool) -> dict[str, tuple[TaskFamily, int]]:
     """Returns the family and the number of steps of each task."""
     if isinstance(suite, str):
@@ -136,12 +148,11 @@ def _check(
         raise ValueError(f"looks must be a multiple of 4, got {looks=}.")
     for entrant in named.values():
         _trials(entrant, plan)  # raises where the budget is too small
-    if not plan.factors or any(x != int(x) or x < 1 for x in plan.factors):
-        raise ValueError(
-            f"reference_lengths must be whole numbers from 1, got {plan.factors}."
-        )
+    if not plan.factors:
+        raise ValueError("reference_lengths must be whole numbers from 1, got none.")
     for name, num_steps in lengths.items():
-        if num_steps < 1 or num_steps % looks:
+        checks.wholes(f"num_steps of {name}", [num_steps], least=1)
+        if num_steps % looks:
             raise ValueError(
                 f"the {num_steps} steps of {name} are no multiple of {looks=}."
             )

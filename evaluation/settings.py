@@ -16,6 +16,8 @@ from absl import flags
 from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_flags import config_flags
 
+from evaluation import checks
+
 
 def resolve(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
     """Returns a config as plain dicts and JSON values, with tuples for lists.
@@ -147,7 +149,8 @@ def call(builder: Callable[..., Any], where: str, args: Any, **given: Any) -> An
 
     Raises:
       ValueError: naming a key that is unknown, with the nearest known one, or that
-        is missing; or for `args` that are no mapping.
+        is missing; for `args` that are no mapping; or for a value of another type than
+        the builder's annotation.
     """
     known = {
         name: parameter.default is inspect.Parameter.empty
@@ -167,6 +170,7 @@ def call(builder: Callable[..., Any], where: str, args: Any, **given: Any) -> An
         raise ValueError(
             f"{where} lacks the key {missing[0]!r}; set {where}.{missing[0]}."
         )
+    checks.check(builder, where, args)
     return builder(**args, **given)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from evaluation import scores
+from evaluation import checks, scores
 from evaluation.curves import Curves
 from lopt import spaces
 from lopt.baselines import Baseline
@@ -117,6 +117,8 @@ def tried(baseline: Baseline | None, tuning: Tuning) -> list[dict[str, Any]]:
 
 def check(tuning: Tuning, seeds: Sequence[int]) -> None:
     """Raises ValueError for an unknown protocol, no trials, or seeds in both roles."""
+    own = tuning._replace(seeds=tuple(tuning.seeds))._asdict()
+    checks.check(Tuning, "tuning", own)
     known("tuning protocol", tuning.protocol, PROTOCOLS)
     if tuning.trials < 1 or tuning.learned < 0 or not tuning.seeds or not seeds:
         raise ValueError(f"need trials and seeds, got {tuning} and {seeds=}.")

@@ -87,7 +87,7 @@ def _problem(
     table: Section,
 ) -> Callable[[], dict[str, Any]]:
     """Returns what measures a problem; its arguments are its section of a config."""
-    if horizon % window or skip < 1 or min(replicas, exact) < 3:
+    if window < 1 or horizon % window or skip < 1 or min(replicas, exact) < 3:
         raise ValueError(
             "need a horizon that is a multiple of window, skip >= 1, and replicas and "
             f"exact >= 3, got {horizon=}, {window=}, {skip=}, {replicas=}, {exact=}."

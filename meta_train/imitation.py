@@ -74,14 +74,13 @@ class Imitation:
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown expert, or a value out of its range."""
         self.optimizer()
-        if self.hold < 0 or self.decay < 1 or not 0 <= self.floor <= 1:
+        if not (self.hold >= 0 and self.decay >= 1 and 0 <= self.floor <= 1):
             raise ValueError(
                 "imitation needs hold >= 0, decay >= 1 and 0 <= floor <= 1, got "
                 f"{self.hold}, {self.decay} and {self.floor}."
             )
-        if min(self.direction, self.magnitude) < 0 or (
-            self.direction + self.magnitude > 1
-        ):
+        shares = self.direction, self.magnitude
+        if not (min(shares) >= 0 and sum(shares) <= 1):
             raise ValueError(
                 "imitation needs direction and magnitude of at least 0, and at most 1 "
                 f"together, got {self.direction} and {self.magnitude}."
@@ -150,13 +149,15 @@ def adam(*, learning_rate: float) -> optax.GradientTransformation:
 
 def adamw(*, learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
     """Returns AdamW (arXiv:1711.05101) at a constant rate, > 0, and decay."""
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay must be at least 0, got {weight_decay=}.")
     return optax.adamw(
         _positive(learning_rate), eps_root=ROOT, weight_decay=weight_decay
     )
 
 
 def _positive(learning_rate: float) -> float:
-    if learning_rate <= 0:
+    if not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate=}.")
     return learning_rate
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from evaluation import settings
+from evaluation import checks, settings
 from lopt.types import LearnedOptimizer
 from meta_train import estimators, learner, unroll
 from meta_train import theta as thetas
@@ -47,16 +48,16 @@ class Outer:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of its range."""
-        if self.clip <= 0 or not 0 <= self.average < 1:
-            raise ValueError(
-                "config.outer needs clip > 0 and 0 <= average < 1, got "
-                f"{self.clip} and {self.average}."
-            )
-        if not 0 <= self.warmup_steps < self.num_steps:
-            raise ValueError(
-                "config.outer needs 0 <= warmup_steps < num_steps, got "
-                f"{self.warmup_steps} and {self.num_steps}."
-            )
+        needed = {
+            "num_steps >= 1": self.num_steps >= 1,
+            "learning_rate > 0": self.learning_rate > 0,
+            "end_learning_rate >= 0": self.end_learning_rate >= 0,
+            "weight_decay >= 0": self.weight_decay >= 0,
+            "clip > 0": self.clip > 0,
+            "0 <= average < 1": 0 <= self.average < 1,
+            "0 <= warmup_steps < num_steps": 0 <= self.warmup_steps < self.num_steps,
+        }
+        checks.need("config.outer", vars(self), needed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,8 @@ class Log:
     tensorboard: bool
 
     def __post_init__(self) -> None:
-        """Raises ValueError where TensorBoard is asked for and cannot be served."""
+        """Raises ValueError for no steps, or where TensorBoard cannot be served."""
+        checks.need("config.log", vars(self), {"every >= 1": self.every >= 1})
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
             raise ValueError(
                 "config.log.tensorboard needs tensorboardX: `pip install tensorboardX`."
@@ -83,10 +85,8 @@ class Saving:
 
     def __post_init__(self) -> None:
         """Raises ValueError unless a step can be kept while the next is saved."""
-        if self.keep < 2:
-            raise ValueError(
-                f"config.checkpoint.keep must be at least 2, got {self.keep}; try 3."
-            )
+        needed = {"every >= 1": self.every >= 1, "keep >= 2": self.keep >= 2}
+        checks.need("config.checkpoint", vars(self), needed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -262,6 +262,9 @@ def _families(
         for task in args:
             known(f"task of {name}", task, tasks)
         weights = {task: args.get(task, 1.0) for task in tasks}
+        for task in args:
+            fine = isinstance(args[task], int | float) and 0 <= args[task] < math.inf
+            checks.need("config.family.args", args, {f"{task} >= 0, finite": fine})
         weights = {task: weight for task, weight in weights.items() if weight}
         return {task: suites.family(tasks[task]) for task in weights}, weights
     known("family or suite", name, [*suites.FAMILIES, *suites.SUITES])
@@ -316,6 +319,8 @@ def _validation(
     schedule: dict[str, Any] | None,
 ) -> tuple[int, bool, Callable[[Any], dict[str, jax.Array]]]:
     """Returns when and how to validate: on the families, or on a suite of its own."""
+    needed = {"every >= 0": every >= 0, "first_seed >= 0": first_seed >= 0}
+    checks.need("config.validation", locals(), needed)
     tasks = {name: (one, lengths) for name, one in families.items()}
     if suite is not None:
         entries = suites.SUITES[known("suite", suite, suites.SUITES)]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from evaluation import settings
-from lopt import mup, schedules
+from lopt import checks, mup, schedules
 from lopt.types import LearnedOptimizer
 from meta_train.imitation import Imitation, Unlikeness, unlikeness
 from meta_train.worker import (
@@ -141,6 +141,7 @@ def inner(
     _check_buffer(fresh, window, horizon, reduce)
     if schedule is not None:
         settings.call(schedules.build, "config.inner.schedule", schedule, num_steps=1)
+        checks.check_rate("config.inner.schedule.peak", schedule["peak"])
     if imitation is not None:
         imitation = settings.call(Imitation, "config.inner.imitation", imitation)
     optimizer = _optimizer(rule, family, schedule)
@@ -204,11 +205,11 @@ def _check_ranges(window, horizon, growth, valid_weight, log_offset):
             "need window >= 1, or 1 <= low <= high of it, and 1 <= low <= high of "
             f"horizon, got {window=} and {horizon=}."
         )
-    if growth < 0:
+    if not growth >= 0:
         raise ValueError(f"growth must be at least 0, got {growth=}.")
     if not 0 <= valid_weight <= 1:
         raise ValueError(f"valid_weight must be in [0, 1], got {valid_weight=}.")
-    if log_offset is not None and log_offset <= 0:
+    if log_offset is not None and not log_offset > 0:
         raise ValueError(f"log_offset must be positive or None, got {log_offset=}.")
 
 

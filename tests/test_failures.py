@@ -183,7 +183,7 @@ def test_missing_key_is_named(edit, key):
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
-        ("checkpoint", {"keep": 1}, "keep must be at least 2, got 1; try 3"),
+        ("checkpoint", {"keep": 1}, "keep >= 2, got keep=1"),
         ("outer", {"average": 1.0}, "0 <= average < 1"),
         ("outer", {"clip": 0.0}, "clip > 0"),
         ("outer", {"warmup_steps": 900, "num_steps": 900}, "warmup_steps < num_steps"),

@@ -62,7 +62,7 @@ def toy_run(
     """Returns a toy run; `failures` go to `learner`."""
     outer = Outer(
         num_steps=num_steps,
-        learning_rate=0.0,
+        learning_rate=1e-3,
         end_learning_rate=0.0,
         warmup_steps=0,
         weight_decay=0.0,

@@ -51,12 +51,12 @@ class Target:
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown baseline, or a value out of its range."""
         known("baseline", self.baseline, BASELINES)
-        if self.rule_steps < 0 or self.baseline_steps < 1:
+        if not (self.rule_steps >= 0 and self.baseline_steps >= 1):
             raise ValueError(
                 "need rule_steps >= 0 and baseline_steps >= 1, got "
                 f"{self.rule_steps} and {self.baseline_steps}."
             )
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:
             raise ValueError(f"need learning_rate > 0, got {self.learning_rate}.")
 
     @property
@@ -160,7 +160,7 @@ def bootstrapped_pes(
     """
     refuse_imitation(inner, LED)
     distance = MATCHINGS[known("matching", matching, MATCHINGS)]
-    if span < 1:
+    if not span >= 1:
         raise ValueError(f"span must be at least 1, got {span=}.")
 
     def parted(theta: Theta, worker: Worker) -> MatchingState:

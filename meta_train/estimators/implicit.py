@@ -46,7 +46,7 @@ class Solver:
     def __post_init__(self) -> None:
         """Raises ValueError for a name that is not known, or a value out of range."""
         known("solver", self.name, SOLVERS)
-        if self.steps < 1 or self.damping < 0:
+        if not (self.steps >= 1 and self.damping >= 0):
             raise ValueError(
                 "a solver needs steps >= 1 and damping >= 0, got "
                 f"{self.steps} and {self.damping}."

@@ -56,7 +56,7 @@ class Noise:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of its range."""
-        if self.sigma <= 0 or (self.clip is not None and self.clip <= 0):
+        if not (self.sigma > 0 and (self.clip is None or self.clip > 0)):
             raise ValueError(
                 f"noise needs sigma > 0 and clip > 0 or None, got {self.sigma} and "
                 f"{self.clip}."

@@ -49,7 +49,7 @@ def multi_step(*, inner: Inner, num_workers: int, decay: float) -> Estimator:
     Raises:
       ValueError: for a decay that is not positive.
     """
-    if decay <= 0:
+    if not decay > 0:
         raise ValueError(f"decay must be positive, got {decay=}.")
 
     def mixed(losses: Losses) -> jax.Array:
@@ -75,7 +75,7 @@ def full(*, inner: Inner, num_workers: int, clip: float | None) -> Estimator:
     Raises:
       ValueError: for a bound that is not positive.
     """
-    if clip is not None and clip <= 0:
+    if clip is not None and not clip > 0:
         raise ValueError(f"clip must be positive or None, got {clip=}.")
 
     def measure(theta: Theta, worker: Worker, data: Any, key: jax.Array):
