@@ -89,6 +89,8 @@ def set_inner_training(c: ConfigDict):
         "clip": 16.0,  # else it may blow up in wide networks
         "step_mult": 3e-2,
         "exp_mult": 0.1,
+        "bound": 5.0,  # else what has no gradient moves
+        "axes": "fans",
     }
 
     c.theta = ConfigDict()
@@ -117,7 +119,9 @@ def set_inner_training(c: ConfigDict):
     c.inner.reduce = "mean"
     c.inner.valid_weight = 0.25  # at 0 it overfits: validation losses double
     c.inner.log_offset = 1e-2  # else the small losses late in a run hardly weigh
-    c.inner.schedule = None
+    c.inner.schedule = FieldReference(  # else it diverges past `num_steps`
+        {"name": "linear", "peak": 1.0, "warmup": 0.05}, field_type=object
+    )
     c.inner.stagger = True  # a joint restart would saw-tooth the loss
     c.inner.fresh = 1.0  # below it runs go on past their horizon
     c.inner.imitation = None  # ELO's expert leads for 5,000 meta-steps

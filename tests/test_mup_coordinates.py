@@ -13,7 +13,8 @@ import pytest
 
 import lopt
 from lopt import baselines, mup, rules
-from tasks import mlp
+from tasks import base, language, mlp
+from tasks.entries import TRANSFORMER
 
 pytestmark = pytest.mark.filterwarnings("ignore:mup is:UserWarning")
 
@@ -152,3 +153,35 @@ def test_under_mup_every_layer_moves_alike_at_every_width(name, widths):
 def test_without_mup_some_layer_moves_more_with_width(name, widths):
     found = slopes(name, "standard", widths)
     assert max(found.values()) > 0.15, found
+
+
+EMBEDDED = pytest.param((16, 64, 256, 512), marks=pytest.mark.slow, id="past its size")
+
+
+def embedded(name, width):
+    """Returns the RMS of the tokens' update at updates 2 to 4 of a transformer."""
+    family = language.transformer(**TRANSFORMER | {"width": width})
+    tx = OPTIMIZERS[name](
+        mup.infer(family.shapes, family.base_shapes), jax.random.key(2)
+    )
+    task = family.task(family.sample(jax.random.key(0)))
+    params = task.init(jax.random.key(1))
+
+    @jax.jit
+    def step(carry, key):
+        params, state = carry
+        batch = task.batch(family.data, key, "train")
+        _, _, grads = base.gradient(task, params, key, batch, task.state)
+        updates, state = tx.update(grads, state, params)
+        moved = jnp.sqrt(jnp.mean(jnp.square(updates["embed"]["embedding"])))
+        return (optax.apply_updates(params, updates), state), moved
+
+    keys = jax.random.split(jax.random.key(3), 4)
+    return jax.lax.scan(step, (params, tx.init(params)), keys)[1][1:]
+
+
+@pytest.mark.parametrize("widths", [(16, 32, 64), EMBEDDED])
+@pytest.mark.parametrize("name", ["adam", *lopt.released()])
+def test_under_mup_embeddings_move_alike_at_every_width(name, widths):
+    found = mup.slopes(widths, np.stack([embedded(name, width) for width in widths]))
+    assert (abs(found) < 0.1).all(), found
