@@ -62,6 +62,7 @@ def gru(kernel: jax.Array, states: States, gates: jax.Array) -> States:
     return ((1 - keep) * new + keep * hidden,)
 
 
+POLAR_STEPS = 40  # singular values of 1e-6 of the largest come to 1
 CELLS = {"lstm": Cell(4, 2, lstm), "gru": Cell(3, 1, gru)}
 
 
@@ -100,10 +101,17 @@ class Recurrence(nn.Module):
 
 
 def _orthogonal(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
-    """Returns [width, g width], g orthogonal matrices side by side."""
+    """Returns [width, g width], g random orthogonal matrices side by side.
+
+    Each is the orthogonal polar factor of a normal matrix, by Newton and Schulz's
+    iteration. LAPACK's decompositions would be independent parts of one program, and
+    where two of these run at once JAX 0.10 hangs on CPUs of two cores.
+    """
     width, columns = shape
-    keys, init = jax.random.split(key, columns // width), nn.initializers.orthogonal()
-    return jnp.concatenate([init(k, (width, width), dtype) for k in keys], -1)
+    x = jax.random.normal(key, (columns // width, width, width), dtype)
+    x = x / jnp.linalg.norm(x, axis=(1, 2), keepdims=True)
+    x = jax.lax.fori_loop(0, POLAR_STEPS, lambda _, x: 1.5 * x - x @ x.mT @ x / 2, x)
+    return jnp.concatenate([*x], -1)
 
 
 def _embedded(text: jax.Array, width: int, parametrization: str) -> jax.Array:
