@@ -65,7 +65,7 @@ def mlp(
         bound, size or multiplier that is not positive.
     """
     for name, value in {"clip": clip, "bound": bound}.items():
-        if value is not None and not value > 0:
+        if checks.is_known(value) and not value > 0:
             raise ValueError(f"{name} must be positive or None, got {name}={value}.")
     if not (hidden >= 1 and layers >= 1 and step_mult > 0):
         raise ValueError(
