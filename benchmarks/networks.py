@@ -23,6 +23,7 @@ from benchmarks import models
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # of AdamW; the best final loss is shown
 TAIL = 0.1  # share of the run whose mean loss is the final one
+POINTS = 60  # of a curve that is drawn, each a mean
 # (a warm-up or a rate, updates that will be done) -> an optimizer
 Make = Callable[[Any, Any], optax.GradientTransformation]
 
@@ -153,7 +154,7 @@ HEAD = """| network | optimizer, warm-up or rate | steps | init | max/init | fin
 
 
 def draw(found: Sequence[Row], path: Path) -> None:
-    """Writes a panel a network, of the mean of seeds on a logarithmic scale."""
+    """Writes a panel a network, of the mean of seeds."""
     names = list(dict.fromkeys(row.network for row in found))
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
@@ -162,9 +163,12 @@ def draw(found: Sequence[Row], path: Path) -> None:
     for panel, name in zip(panels, names, strict=False):
         for row in (row for row in found if row.network == name):
             losses = row.losses.mean(0)
-            panel.plot(losses, label=f"{row.optimizer}", linewidth=1)
-        panel.set(title=name, yscale="log")
-        panel.legend(fontsize="x-small")
+            blocks = np.array_split(losses, min(POINTS, len(losses)))
+            ends = np.cumsum([len(block) for block in blocks])
+            means = [block.mean() for block in blocks]
+            panel.plot(ends, means, label=row.optimizer, linewidth=1)
+        panel.set(title=name, yscale="log", xlabel="updates", ylabel="loss")
+        panel.legend(fontsize="xx-small", ncols=2)
     for panel in list(figure.axes)[len(names) :]:
         panel.remove()
     figure.savefig(path, dpi=80)
