@@ -21,12 +21,6 @@ from evaluation.protocol import evaluate
 from evaluation.tuning import Tuning
 from tasks import commands
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "What to judge, `path.py` or `path.py:variant`.", lock_config=True
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and report go.")
-flags.mark_flags_as_required(["config", "workdir"])
-
 
 def judge(
     *,
@@ -87,13 +81,13 @@ def main(argv: list[str]) -> None:
     """Judges the optimizers of the config."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
-    workdir = commands.path(_WORKDIR.value)
+    workdir = commands.path(flags.FLAGS.workdir)
     commands.catch(lambda name: f"Stopped by {name}; {_kept(workdir)}.")
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     cache = commands.path(cache or workdir / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     with commands.ending(sqlite3.Error):
-        resolved = settings.resolve(_CONFIG.value)
+        resolved = settings.resolve(flags.FLAGS.config)
         begin = functools.partial(settings.call, judge, "config", resolved)
         try:
             with commands.held(workdir):
@@ -118,4 +112,9 @@ def _seeds(first_and_number: tuple[int, int]) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
+    # Not on import, where they would clash with those of other command lines.
+    what = "What to judge, `path.py` or `path.py:variant`."
+    config_flags.DEFINE_config_file("config", None, what, lock_config=True)
+    flags.DEFINE_string("workdir", None, "Where runs and report go.")
+    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, flags_parser=settings.parse)

@@ -114,7 +114,7 @@ def labelled(name: str) -> tuple[str, str]:
 
 
 def _is_directory(name: str) -> bool:
-    return commands.path(name.strip()).is_dir()
+    return bool(name.strip()) and commands.path(name.strip()).is_dir()
 
 
 def _is_place(name: str) -> bool:
@@ -179,7 +179,8 @@ def facts(contender: Contender, family: TaskFamily, *, num_steps: int) -> Facts:
 def _named(source: str) -> Baseline:
     if source in BASELINES:
         return BASELINES[source]
-    if source not in lopt.released() and not commands.path(source).exists():
+    there = source and commands.path(source).exists()
+    if source not in lopt.released() and not there:
         names = [*BASELINES, *lopt.released()]
         raise ValueError(
             f"unknown optimizer {source!r}: there is no such directory; known: "

@@ -143,7 +143,7 @@ def _check(
     """Raises ValueError for what does not fit together."""
     tuning.check(plan.tuning, plan.seeds)
     if plan.reference is not None and plan.reference not in named:
-        known("reference", plan.reference, [*named, *BASELINES])
+        known("reference", plan.reference, {*named, *BASELINES})
     if looks < 4 or looks % 4:
         raise ValueError(f"looks must be a multiple of 4, got {looks=}.")
     for entrant in named.values():

@@ -4,9 +4,12 @@ A step is whole when its directory holds `SHA256SUMS`, written last, and every
 file it lists has the hash it lists: `sha256sum -c SHA256SUMS` agrees.
 """
 
+import contextlib
 import hashlib
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,11 +64,23 @@ def save(
         state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
     )
     directory = Path(keeper.directory) / str(step)
-    with commands.writing(directory):
+    with commands.writing(directory), _silenced():
         keeper.save(step, args=items, force=True)
         keeper.wait_until_finished()
         if jax.process_index() == 0:
             _seal(directory)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Keeps Orbax from printing the tracebacks of what it raises as well."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def restore(keeper: ocp.CheckpointManager, template: Any) -> Restored | None:

@@ -49,9 +49,11 @@ def compare(config: Any, workdir: Path, page: Path | None = None) -> dict[str, A
     claim(workdir, resolved)
     path = workdir / RESULTS
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name, measure in problems.items():
+    for number, (name, measure) in enumerate(problems.items(), 1):
         if name not in results:
-            results[name] = measure() | provenance()
+            with commands.Pulse(print) as pulse:
+                pulse.begin(f"measuring {name}: {number} of {len(problems)}")
+                results[name] = measure() | provenance()
             with commands.writing(path):
                 path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         for each in filter(None, (workdir / "page.md", page)):

@@ -131,7 +131,7 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
     results = json.loads((Path(report) / "results.json").read_text(encoding="utf-8"))
     settings, standings = results["settings"], results["standings"]
     if name not in standings:
-        known(f"optimizer in {report},", name, standings)
+        known(f"optimizer of {report}:", name, standings)
     shown = [
         one
         for one, of in settings["optimizers"].items()

@@ -77,7 +77,7 @@ def frozen(
     paths = {path: _name(path) for path, _ in jax.tree.leaves_with_path(whole)}
     for name in names:
         if not any(_within(path, name) for path in paths.values()):
-            known("leaf to freeze, config.theta.frozen,", name, paths.values())
+            known("leaf of config.theta.frozen:", name, paths.values())
     if all(any(_within(path, name) for name in names) for path in paths.values()):
         raise ValueError("config.theta.frozen: no leaf is left to be learned.")
 

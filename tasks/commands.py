@@ -81,18 +81,19 @@ def path(text: str | os.PathLike) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def catch(line: Callable[[str], str]) -> None:
+def catch(line: Callable[[str], str], *, numbers: Iterable[int] = CODES) -> None:
     """Has Ctrl-C and SIGTERM end this process with a line and their code of `CODES`.
 
     Args:
       line: name of the signal -> what to print.
+      numbers: of signals, of those two.
     """
 
     def end(number: int, _: Any) -> None:
         print(line(NAMES[number]), flush=True)
         sys.exit(CODES[number])
 
-    for number in NAMES:
+    for number in numbers:
         signal.signal(number, end)
 
 
@@ -211,7 +212,8 @@ def begin() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # the locale may lack a character
-    catch(lambda name: f"Stopped by {name}.")
+    # What has nothing to go on with is not done where SIGTERM ends it.
+    catch(lambda name: f"Stopped by {name}.", numbers=[signal.SIGINT])
     if sentence := lacking():
         sys.exit(f"error: {sentence}")
 

@@ -14,6 +14,7 @@ from evaluation.tuning import METRICS, Tuning
 from lopt import artifact
 from lopt.baselines import Baseline
 from lopt.spaces import Range
+from tasks import commands
 from tests.test_evaluation_curves import family, tx_factory
 
 STEPS, LOOKS, SEEDS = 8, 4, (3, 5, 7)
@@ -343,7 +344,9 @@ def test_mistakes_are_found_before_anything_runs(changes, message):
 def test_progress_tells_how_much_is_left():
     lines = []
     progress = bench.Progress([1.0, 3.0, 4.0], lines.append)
+    assert progress.begin("a") == "a: compiling and running, about 0 s; 1 of 3"
     progress.cell("a", 10.0, fresh=True)
+    assert progress.begin("b") == "b: compiling and running, about 30 s; 2 of 3"
     progress.cell("b", 0.1, fresh=False)
     progress.cell("c", 41.0, fresh=True)
     assert lines == [
@@ -353,10 +356,13 @@ def test_progress_tells_how_much_is_left():
     ]
 
 
-def test_a_store_that_fails_is_no_fault_of_the_optimizer_s(monkeypatch):
-    def full(self, runs):
-        raise trials.sqlite3.OperationalError("disk is full")
+def test_a_full_disk_is_no_fault_of_the_optimizer_s_and_names_the_file(monkeypatch):
+    begin = trials.Store.__init__
 
-    monkeypatch.setattr(trials.Store, "put", full)
-    with pytest.raises(trials.sqlite3.OperationalError):
+    def small(self, path=None):
+        begin(self, path)
+        self.database.execute("PRAGMA max_page_count = 3")
+
+    monkeypatch.setattr(trials.Store, "__init__", small)
+    with pytest.raises(commands.DiskFull, match="no room for :memory:"):
         judged({"mine": plain})

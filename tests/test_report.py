@@ -1,21 +1,26 @@
+import errno
 import functools
 import io
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from evaluation import report, results, scores, tables, tuning, words
+from evaluation import __main__ as command
+from evaluation import report, results, scores, tables, trials, tuning, words
 from evaluation.markdown import markdown
 from evaluation.page import PROTOCOLS
 from evaluation.summary import summary
+from tasks import commands
 from tests.results import (
     ERROR,
     RATES,
@@ -311,18 +316,55 @@ c = runpy.run_path("configs/evaluate.py")["get_config"]("quick").unlock()
 """
 
 
-def command_line(workdir, *flags, config="configs/evaluate.py:quick"):
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def command_line(workdir, *flags, config="configs/evaluate.py:quick", **environment):
     command = [sys.executable, "-m", "evaluation", f"--workdir={workdir}"]
     command += [f"--config={config}", *flags]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    given = {"cwd": ROOT, "env": os.environ | environment, "encoding": "utf-8"}
+    return subprocess.run(command, capture_output=True, **given)
 
 
-def test_the_command_line_writes_a_report(tmp_path):
-    done = command_line(tmp_path, "--config.optimizers=adam")
+@pytest.fixture
+def main(monkeypatch, tmp_path):
+    """Returns the command line's main, which leaves this process as it is."""
+    given = SimpleNamespace(workdir=str(tmp_path), config={})
+    monkeypatch.setattr(command, "flags", SimpleNamespace(FLAGS=given))
+    monkeypatch.setattr(commands, "catch", lambda line: None)
+    monkeypatch.setattr(command.jax.config, "update", lambda *_: None)
+    return lambda: command.main([""])
+
+
+def test_a_second_evaluation_in_a_work_directory_is_refused(main, tmp_path):
+    busy = pytest.raises(SystemExit, match=f"error: {tmp_path} is in use by process ")
+    with commands.held(tmp_path), busy:
+        main()
+
+
+def test_a_full_disk_ends_it_with_what_is_kept(main, monkeypatch, tmp_path):
+    def full(*_, **__):
+        with commands.writing("x"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with trials.opened(tmp_path) as store:
+        store.put([({"seed": 1}, {}), ({"seed": 2}, {})])
+    monkeypatch.setattr(command.settings, "call", full)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == (
+        "error: the disk is full: no room for x; 2 runs are kept in "
+        f"{tmp_path}/trials.sqlite, and the same command goes on."
+    )
+
+
+def test_the_command_line_writes_a_report_whatever_the_locale(tmp_path):
+    done = command_line(tmp_path, "--config.optimizers=adam", **ASCII)
     assert done.returncode == 0, done.stderr
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {"config.json", "results.json", "curves.png", "index.html"}
-    assert "adam (4 trials × 2 seeds a task): speed-up" in done.stdout
+    assert "adam (4 trials ? 2 seeds a task): speed-up" in done.stdout
+    assert "4 trials × 2 seeds" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 import functools
 import hashlib
 import json
+import math
 import runpy
+import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 from tasks import __main__ as command
 from tasks import data, suites
@@ -157,19 +159,43 @@ def test_longer_runs_are_5_and_25_times_those_trained_on():
         assert one.num_steps / base.num_steps in (5, 25) and one.args == base.args
 
 
-def test_the_command_prints_a_suite(monkeypatch, capsys):
+COSTS = command.recorded()
+
+
+def test_the_command_prints_whole_names_of_every_suite_at_once(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    began = time.monotonic()
+    command.main([])
+    assert time.monotonic() - began < 2
+    lines = capsys.readouterr().out.splitlines()
+    for task in {task for _, task in TASKS}:
+        assert any(line.split()[:1] == [task] for line in lines)
+
+
+def test_the_command_measures_where_it_is_asked_to(monkeypatch, capsys):
     few = dict(list(SUITES["train-v1"].items())[1:2])
     monkeypatch.setitem(SUITES, "train-v1", few)
-    monkeypatch.setattr(command, "Console", lambda **_: Console(width=100))
-    command.main(["train-v1"])
+    command.main(["train-v1", "--measure"])
     said = capsys.readouterr().out
-    assert "softmax_regression" in said and " 62 " in said and " 200 " in said
+    assert "softmax_regression" in said and " 62 " in said and "conv" not in said
 
 
-def test_an_unknown_suite_lists_the_known(capsys):
+def test_recorded_costs_are_of_the_tasks_that_there_are():
+    for name, tasks in SUITES.items():
+        assert list(COSTS[name]) == list(tasks), "run `python -m tasks --record`"
+        for task, one in tasks.items():
+            shapes = jax.tree.leaves(family(name, task).shapes)
+            params, steps = (COSTS[name][task][key] for key in ("params", "steps"))
+            assert params == sum(math.prod(x.shape) for x in shapes)
+            assert steps == one.num_steps
+
+
+@pytest.mark.parametrize("name", ["train-v9", "digit-v1"])
+def test_an_unknown_suite_lists_the_known_and_the_nearest(capsys, name):
     with pytest.raises(SystemExit):
-        command.main(["train-v9"])
-    assert "known: train-v1, train-v2, " in capsys.readouterr().err
+        command.main([name])
+    said = capsys.readouterr().err
+    assert "known: train-v1, train-v2, " in said and "Did you mean '" in said
 
 
 def unless_quick(suite, task):

@@ -125,7 +125,7 @@ def test_an_artifact_has_the_leaves_that_were_frozen(tmp_path, names):
 @pytest.mark.parametrize("name", ["decay", "network/w", "decays/", "w0"])
 def test_a_name_of_no_leaf_is_refused_with_those_there_are(name):
     known = "known: decays/factored, decays/momentum, .*network/w1"
-    with pytest.raises(ValueError, match=f"unknown leaf .*frozen, '{name}'; {known}"):
+    with pytest.raises(ValueError, match=f"leaf of .*frozen: '{name}'; {known}"):
         built(frozen=("decays", name))
 
 
