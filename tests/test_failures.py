@@ -104,9 +104,9 @@ LINEAR = {"name": "linear", "peak": 0.1}
         (["inner.schedule=linear"], "inner", "schedule", "linear"),
         ([f"inner.schedule={LINEAR}"], "inner", "schedule", LINEAR),
         (
-            ["inner.schedule.name=linear", "inner.schedule.peak=0.1"],
+            ["inner.imitation.name=linear", "inner.imitation.peak=0.1"],
             "inner",
-            "schedule",
+            "imitation",
             LINEAR,
         ),
         (["validation.suite=smoke-v1"], "validation", "suite", "smoke-v1"),
