@@ -80,8 +80,11 @@ def bounded(
       filled: of `history`.
       most: > 0.
     """
-    weight = filled["momentum"][:2].reshape(2, *[1] * update.ndim)
-    momentum = jnp.max(jnp.abs(past.momentum[:2]) / weight, axis=0)
+    # Not a maximum over an axis: its derivative is 0/0 if XLA rounds it differently from
+    # what it is compared with.
+    momentum = jnp.maximum(
+        *(jnp.abs(past.momentum[i]) / filled["momentum"][i] for i in range(2))
+    )
     square = past.second / filled["rms"][0]
     seen = square > 0  # selected before the root, whose slope at 0 is infinite
     adam = jnp.where(seen, momentum * jax.lax.rsqrt(jnp.where(seen, square, 1)), 0)
