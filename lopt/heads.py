@@ -80,8 +80,8 @@ def bounded(
       filled: of `history`.
       most: > 0.
     """
-    # Not a maximum over an axis: its derivative is 0/0 if XLA rounds it differently from
-    # what it is compared with.
+    # Not a maximum over an axis: its derivative is 0/0 if XLA rounds what it compares
+    # with it in another way.
     momentum = jnp.maximum(
         *(jnp.abs(past.momentum[i]) / filled["momentum"][i] for i in range(2))
     )
