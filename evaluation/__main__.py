@@ -58,23 +58,18 @@ def judge(
         reference_lengths=reference_lengths,
         looks=looks,
         directory=workdir,
-        say=say,
+        say=commands.say,
     )
     with commands.writing(workdir / "config.json"):
         text = json.dumps(config, indent=2) + "\n"
         (workdir / "config.json").write_text(text, encoding="utf-8")
     with commands.writing(workdir / "index.html"):
-        with commands.Pulse(say) as pulse:
+        with commands.Pulse() as pulse:
             pulse.begin("writing the report", aloud=False)
             report.write(results, workdir, config=config)
     seconds = results.seconds
     print(f"{seconds['total']:.0f} s, of which {seconds['compile']:.0f} s compiling")
     print(f"page: {workdir / 'index.html'}", flush=True)
-
-
-def say(line: str) -> None:
-    """Prints a line at once."""
-    print(line, flush=True)
 
 
 def main(argv: list[str]) -> None:

@@ -1,7 +1,6 @@
 """The command line: `python -m meta_train --config=... --workdir=...`."""
 
 import contextlib
-import functools
 import os
 import shlex
 import signal
@@ -62,7 +61,7 @@ def main(argv: list[str]) -> None:
     workdir = commands.path(_WORKDIR.value)
     with contextlib.ExitStack() as stack:
         stack.enter_context(commands.ending(Stopped))
-        with commands.Pulse(functools.partial(print, flush=True)) as pulse:
+        with commands.Pulse() as pulse:
             pulse.begin("reading data and tracing the run", aloud=False)
             run = _begun(workdir, stack)
         progress = loop(run, workdir, stop=ended)

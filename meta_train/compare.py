@@ -51,7 +51,7 @@ def compare(config: Any, workdir: Path, page: Path | None = None) -> dict[str, A
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for number, (name, measure) in enumerate(problems.items(), 1):
         if name not in results:
-            with commands.Pulse(print) as pulse:
+            with commands.Pulse() as pulse:
                 pulse.begin(f"measuring {name}: {number} of {len(problems)}")
                 results[name] = measure() | provenance()
             with commands.writing(path):

@@ -115,6 +115,7 @@ class Bar:
         if self._progress is not None:
             self._progress.start()
         self._pulse.__enter__()
+        self._pulse.begin("tracing", aloud=False)
         return self
 
     def __exit__(self, *_: Any) -> None:

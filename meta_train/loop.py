@@ -105,7 +105,9 @@ def _opened(
     path = workdir / "checkpoints"
     keeper = checkpoint.manager(path, keep=run.saving.keep)
     stack.callback(keeper.close)
-    progress = _start(run, keeper)
+    with commands.Pulse() as pulse:
+        pulse.begin("compiling and making the first state", aloud=False)
+        progress = _start(run, keeper)
     bar = stack.enter_context(Bar(total=run.outer.num_steps, step=progress.step))
     before = last_step(workdir / METRICS)
     if progress.step:
@@ -134,9 +136,11 @@ def _run(progress: Progress, tools: Tools, stop: Callable[[], bool]) -> None:
     if tools.run.validate_every and not progress.step:
         with _timed(progress):
             _validate(progress, tools)
-    if not stop():
-        _compile(progress, tools)
+    compiled = False
     while progress.step < tools.run.outer.num_steps and not stop():
+        if not compiled:
+            _compile(progress, tools)
+            compiled = True
         _advance(progress, tools)
     _look(progress, tools)
     _save(progress, tools)
@@ -157,10 +161,8 @@ def _start(run: Run, keeper: Any) -> Progress:
 
 def _compile(progress: Progress, tools: Tools) -> None:
     """Compiles what is to come, before the first of it waits for it in silence."""
-    run = tools.run
-    if progress.step < run.outer.num_steps:
-        with _timed(progress):
-            run.learner.compile(run.data, say=tools.bar.begin)
+    with _timed(progress):
+        tools.run.learner.compile(tools.run.data, say=tools.bar.begin)
 
 
 def _advance(progress: Progress, tools: Tools) -> None:

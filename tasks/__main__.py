@@ -32,7 +32,7 @@ def measured(name: str) -> dict[str, dict[str, Any]]:
     from tasks import suites
     from tasks.costs import cost
 
-    with commands.Pulse(print) as pulse:
+    with commands.Pulse() as pulse:
         found = {}
         for task, one in suites.SUITES[name].items():
             pulse.begin(f"measuring {name}, {task}", aloud=False)

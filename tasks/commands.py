@@ -158,15 +158,20 @@ def full(error: BaseException | None) -> bool:
     return False
 
 
+def say(line: str) -> None:
+    """Prints a line at once."""
+    print(line, flush=True)
+
+
 class Pulse:
     """Says what goes on, and again whenever nothing was said for `SILENCE` seconds.
 
-    >>> with Pulse(print) as pulse:
+    >>> with Pulse() as pulse:
     ...     pulse.begin("compiling 3 programs, about 20 s")
     compiling 3 programs, about 20 s
     """
 
-    def __init__(self, say: Callable[[str], None], *, silence: float = SILENCE):
+    def __init__(self, say: Callable[[str], None] = say, *, silence: float = SILENCE):
         """Takes what prints a line."""
         self._print, self._silence = say, silence
         self._what, self._began = "", time.monotonic()
