@@ -41,6 +41,13 @@ def measured(name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _suites() -> Mapping[str, Mapping[str, Any]]:
+    """Returns all suites; seconds of imports, which recorded costs do without."""
+    from tasks.suites import SUITES
+
+    return SUITES
+
+
 def show(name: str, tasks: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     """Prints a suite, a line a task."""
     table = Table(title=name, title_justify="left", box=SIMPLE, pad_edge=False)
@@ -72,12 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = f"measure {what}, which takes a minute a suite"
         parser.add_argument(f"--{name}", action="store_true", help=text)
     given = parser.parse_args(arguments)
+    measuring = given.measure or given.record
+    names = [*_suites()] if measuring else [*record]
     for name in given.suites:
-        if name not in record:
-            known = f"unknown suite {name!r}; known: {', '.join(record)}."
-            parser.error(f"{known}{commands.near(name, record)}")
-    for name in given.suites or record:
-        if given.measure or given.record:
+        if name not in names:
+            known = f"unknown suite {name!r}; known: {', '.join(names)}."
+            parser.error(f"{known}{commands.near(name, names)}")
+    for name in given.suites or names:
+        if measuring:
             record[name] = measured(name)
         show(name, record[name], Console(highlight=False, width=WIDE))
     if given.record:
