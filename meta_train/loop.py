@@ -16,6 +16,7 @@ from meta_train.config import refuse_other
 from meta_train.logging import METRICS, VALIDATION, Bar, Journal, last_step, mean
 from meta_train.provenance import provenance
 from meta_train.run import Run
+from meta_train.validation import Scores
 from tasks import commands, costs
 
 # One draw of tasks may fail every worker; so many in a row are theta's fault.
@@ -252,13 +253,12 @@ def _validate(progress: Progress, tools: Tools) -> None:
 
 def _say_validating(average: Any, tools: Tools) -> None:
     """Says, the first time, what has to be compiled."""
-    if tools.compiled:
-        tools.bar.begin("meta-validation", aloud=False)
-        return
-    tools.compiled.append("meta-validation")
-    lines = jax.make_jaxpr(tools.run.scores)(average).jaxpr.eqns
-    programs = [x.params["jaxpr"] for x in lines if "jaxpr" in x.params]
-    tools.bar.begin(f"compiling meta-validation: {costs.compiling(*programs)}")
+    what, scores = "meta-validation", tools.run.scores
+    first = what not in tools.compiled and isinstance(scores, Scores)
+    if first:
+        tools.compiled.append(what)
+        what = f"compiling {what}: {costs.compiling(*scores.programs(average))}"
+    tools.bar.begin(what, aloud=first)
 
 
 def _mean(scores: dict[str, jax.Array]) -> float:

@@ -1,7 +1,8 @@
 """Meta-validation: the loss of averaged theta on inner runs it was not trained on."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,6 +11,25 @@ import jax.numpy as jnp
 from lopt.types import LearnedOptimizer
 from meta_train import unroll
 from tasks.base import TaskFamily
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """theta -> {task: score}, lower is better; a program each.
+
+    Attributes:
+      each: {task: (theta, data) -> score, jitted, and the data}.
+    """
+
+    each: Mapping[str, tuple[Any, Any]]
+
+    def __call__(self, theta: Any) -> dict[str, jax.Array]:
+        """Returns the score of every task."""
+        return {name: score(theta, data) for name, (score, data) in self.each.items()}
+
+    def programs(self, theta: Any) -> list[Any]:
+        """Returns the programs as traced, before any is compiled."""
+        return [score.trace(theta, data) for score, data in self.each.values()]
 
 
 def scores(
@@ -22,8 +42,8 @@ def scores(
     last: float,
     first_seed: int,
     num_seeds: int,
-) -> Callable[[Any], dict[str, jax.Array]]:
-    """Returns theta -> {task: score}, a program each; lower is better.
+) -> Scores:
+    """Returns theta -> {task: score}.
 
     A score is the mean over seeds and steps of the meta-loss of whole inner runs,
     averaged over run lengths; infinite when any run diverges.
@@ -64,7 +84,7 @@ def scores(
             imitation=None,
         )
 
-    def of(family: TaskFamily, lengths: tuple[int, ...]) -> Callable[..., jax.Array]:
+    def of(family: TaskFamily, lengths: tuple[int, ...]) -> tuple[Any, Any]:
         runs = [(inner(family, length), length) for length in lengths]
 
         @jax.jit
@@ -73,7 +93,7 @@ def scores(
             mean = jnp.mean(jnp.stack(means))
             return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
 
-        return lambda theta: score(theta, family.data)
+        return score, family.data
 
     def mean_loss(inner: unroll.Inner, length: int, theta: Any, data: Any) -> jax.Array:
         count = math.ceil(last * length)
@@ -87,5 +107,4 @@ def scores(
 
         return jnp.mean(jax.vmap(one)(first_seed + jnp.arange(num_seeds)))
 
-    each = {name: of(*one) for name, one in tasks.items()}
-    return lambda theta: {name: score(theta) for name, score in each.items()}
+    return Scores({name: of(*one) for name, one in tasks.items()})

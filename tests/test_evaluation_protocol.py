@@ -311,9 +311,7 @@ def test_learned_rules_run_untuned_and_their_warnings_are_noted(tmp_path):
 
 def test_optimizers_are_found_by_name_path_and_label():
     assert list(entrants.find(["adam", "mine=sgdm"])) == ["adam", "mine"]
-    with pytest.raises(
-        ValueError, match="unknown optimizer .*known: sgdm, .*, mu_norm"
-    ):
+    with pytest.raises(ValueError, match="unknown optimizer .*known: sgdm, "):
         entrants.find(["adam", "no-such-thing"])
     with pytest.raises(ValueError, match="each once"):
         entrants.find(["adam", "adam"])

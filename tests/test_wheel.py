@@ -133,6 +133,7 @@ def test_wheel_carries_the_packages_and_every_artifact(wheel):
     for package in PACKAGES[:-1]:
         sources = (ROOT / package).rglob("*.py")
         assert {str(x.relative_to(ROOT)) for x in sources} <= names
+    assert {"tasks/costs.json", "evaluation/page.html"} <= names
     released = {x.parent.name for x in (ROOT / "checkpoints").glob("*/card.json")}
     for name in released | {"tiny"}:
         assert f"lopt/checkpoints/{name}/theta.safetensors" in names
