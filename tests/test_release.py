@@ -46,7 +46,7 @@ def test_rules_are_chosen_by_no_seed_that_is_reported():
     for first, number in (judged.seeds, judged.tuning.seeds):
         assert not seeds & {*range(first, first + number)}
     assert settings.resolve(chosen) == settings.resolve(recipe("mu_norm").validation)
-    assert chosen.suite == "valid-v1"
+    assert chosen.suite == "valid-v2"
 
 
 def test_rules_are_chosen_by_the_suite_that_is_named():
