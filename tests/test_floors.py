@@ -18,15 +18,15 @@ FLOORS = {
 
 # A file imports only files to its left; a list stands for equals.
 FILES = {
-    "lopt": "names types history features network heads schedules mup spaces builder "
-    "[hand_designed contrib] baselines rules "
+    "lopt": "names checks types history features network heads schedules mup spaces "
+    "builder [hand_designed contrib] baselines rules "
     "stacking artifact guard catalogue __init__",
     "tasks": "commands base embedded stored data prepare draws layers attention "
     "objectives supervised "
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer bigram] "
     "gradients augment entries suites costs __init__ __main__",
-    "evaluation": "settings validation scores algoperf curves tuning trials entrants "
-    "machine costs bench results cells protocol race standings words summary tables "
+    "evaluation": "checks settings validation scores algoperf curves tuning trials "
+    "entrants machine costs bench results cells protocol race standings words summary tables "
     "plots panels pictures markdown page report compare __init__ __main__",
     "meta_train": "imitation worker unroll estimators theta learner checkpoint logging "
     "config provenance validation run loop export reproduce plot moments contrast "

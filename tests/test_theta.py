@@ -165,8 +165,10 @@ def test_arguments_that_may_differ_are_named(tmp_path):
 
 
 def test_arguments_at_their_defaults_do_not_differ(tmp_path):
-    args = tiny.get_config().rule.args.to_dict()
-    built(start=str(tiny_rule.save(tmp_path / "artifact", **args | {"axes": "size"})))
+    section = {"name": "mlp", "args": tiny_rule.ARGS}
+    path = tiny_rule.save(tmp_path / "artifact", axes="size", bound=None)
+    found = thetas.started(section, path).init(KEY)
+    jax.tree.map(np.testing.assert_array_equal, found, lopt.read(path).theta)
 
 
 def test_a_theta_of_other_shapes_is_refused_whatever_may_differ(tmp_path):
