@@ -26,8 +26,8 @@ FILES = {
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer bigram] "
     "gradients augment entries suites costs __init__ __main__",
     "evaluation": "checks settings validation scores algoperf curves tuning trials "
-    "entrants machine costs bench results cells protocol race standings words summary tables "
-    "plots panels pictures markdown page report compare __init__ __main__",
+    "entrants machine costs bench results cells protocol race standings words summary "
+    "tables plots panels pictures markdown page report compare __init__ __main__",
     "meta_train": "imitation worker unroll estimators theta learner checkpoint logging "
     "config provenance validation run loop export reproduce plot moments contrast "
     "compare __main__",
