@@ -64,6 +64,7 @@ IRIS = MLP | {  # 4-3-3: 27 parameters
     "depth": 1,
     "batch_size": 16,
 }
+START = "configs/compare_estimators_start"  # the `demo` of then
 DIGITS = MLP | {  # 64-32-32-10, that of configs/demo.py
     "dataset": "digits",
     "width": 32,
@@ -82,7 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
         )
     c = ConfigDict({"seed": 0})
     c.rule = ConfigDict({"name": "mlp"})
-    c.rule.args = {  # that of configs/demo.py
+    c.rule.args = {  # that of configs/demo.py before its steps were bounded
         "hidden": 16,
         "layers": 2,
         "head": "exp",
@@ -112,9 +113,9 @@ def get_config(variant: str = "") -> ConfigDict:
     c.problems = ConfigDict()
     c.problems["iris_start"] = problem(IRIS, window=5, horizon=20, num_workers=64)
     c.problems["iris_demo"] = c.problems["iris_start"].copy_and_resolve_references()
-    c.problems["iris_demo"].start = "demo"
+    c.problems["iris_demo"].start = START
     c.problems["digits_demo"] = problem(DIGITS, window=20, horizon=100, num_workers=8)
-    c.problems["digits_demo"].start = "demo"
+    c.problems["digits_demo"].start = START
     c.problems["digits_demo"].replicas = 48
     # Here even the full gradient is lost in its noise: what else still has a signal?
     c.problems["digits_long"] = c.problems["digits_demo"].copy_and_resolve_references()

@@ -54,7 +54,7 @@ def test_card_fills_every_field_but_the_evaluation(path):
     card = json.loads((path / "card.json").read_text())
     absent = {name for name in FIELDS if card[name] is None}
     absent -= {"code_revision"}
-    assert absent == {"schedule", "start", "evaluation", "verdict"}
+    assert absent == {"start", "evaluation", "verdict"}
     assert card["trained_horizon"] == [4, 6]
     assert card["trained_widths"] == [1.0, 1.0]
     assert card["meta_steps"] == 60
