@@ -11,9 +11,11 @@ steps, and is on `train-v3`, which has networks as users make them too.
 
 Hardware and time: the first two, an NVIDIA H200, 12 minutes each, two of them compiling
 (8.5 meta-steps a second, of 512 pairs of runs); the third, 2 CPU cores, half an hour,
-five minutes of it compiling; the last, an NVIDIA H100, ten minutes. Expected
-meta-validation on `valid-v1`: -2.93 untrained, which is Adam on a linear schedule;
--3.21, -3.27 and -3.31 after the first three. Adam under muP and a cosine schedule has
+five minutes of it compiling; the last, an NVIDIA H200, ten minutes, of which five are
+compiling and 1,463 of its meta-steps were taken in the rest. Expected meta-validation
+on `valid-v1`: -2.93 untrained, which is Adam on a linear schedule; -3.21, -3.27 and
+-3.31 after the first three; on `valid-v2`, bounded, -3.26 before the last and -3.31
+after it. Adam under muP and a cosine schedule has
 -2.97 at the best rate for all tasks of `valid-v1` together, and -3.09 at the best for
 each by itself. A variant `quick`, joined to another by a comma, takes seconds, for
 tests, and learns nothing.
