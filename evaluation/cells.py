@@ -7,15 +7,21 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from evaluation import bench, entrants, tuning
 from evaluation.bench import Bench, Place, Stand
 from evaluation.curves import Curves
-from evaluation.entrants import Entrant
 from evaluation.results import Cell, Chosen, Tried
 from evaluation.tuning import METRICS, Tuning
+from lopt.baselines import Baseline
 from tasks import commands
+
+TRACED = (
+    "its hyperparameters are traced, that all trials share one program, and it makes "
+    "Python numbers of one. Optax's own schedules do; lopt.schedules do not."
+)
 
 
 class Plan(NamedTuple):
@@ -29,7 +35,7 @@ class Plan(NamedTuple):
 
 def guarded(
     name: str,
-    entrant: Entrant,
+    entrant: Baseline,
     place: Place,
     tuned_at: Place,
     plan: Plan,
@@ -42,6 +48,8 @@ def guarded(
             cell = _cell(name, entrant, place, tuned_at, plan, maker)
     except (sqlite3.Error, commands.DiskFull):
         raise  # no fault of the optimizer's
+    except jax.errors.ConcretizationTypeError as error:
+        return Cell(name, place.name, f"{type(error).__name__}: {TRACED}")
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         return Cell(name, place.name, f"{type(error).__name__}: {first}")
@@ -51,7 +59,7 @@ def guarded(
 
 def _cell(
     name: str,
-    entrant: Entrant,
+    entrant: Baseline,
     place: Place,
     tuned_at: Place,
     plan: Plan,
@@ -59,6 +67,12 @@ def _cell(
 ) -> Cell:
     """Returns what an optimizer does on a task."""
     here, state_bytes = _stand(entrant, place)
+    if here.contender.copies:
+        warnings.warn(
+            f"{name} keeps parameters in its state, beside those that it updates. "
+            "These are judged; if others are meant to be used, pass `eval_params`.",
+            stacklevel=1,
+        )
     there = here if tuned_at is place else _stand(entrant, tuned_at)[0]
     tried, choices = _tuned(there, tuned_at.num_steps, plan, maker)
     report = functools.partial(_reported, here, seeds=plan.seeds, maker=maker)
@@ -109,10 +123,10 @@ def _reported(
     return {key: found.of(i) for i, key in enumerate(own)}
 
 
-def _stand(entrant: Entrant, place: Place) -> tuple[Stand, float]:
+def _stand(entrant: Baseline, place: Place) -> tuple[Stand, float]:
     """Returns an optimizer at a place, and its bytes of state per parameter."""
     family = place.track.family
-    contender = entrants.contender(entrant, family)
+    contender = entrants.contender(entrant, family, num_steps=place.num_steps)
     facts = entrants.facts(contender, family, num_steps=place.num_steps)
     return bench.stand(contender, facts.program, place), facts.state_bytes
 

@@ -139,7 +139,7 @@ def runner(
       track: shared by the optimizers that are compared.
       tx_factory: `tx_factory(num_steps=..., **hyperparameters)` -> Optax
         transformation. Hyperparameters are traced: one program serves all. Its update
-        is given what Optax's own ask for: `value`, `grad` and `value_fn`.
+        is given `offered`, what Optax's own ask for.
       traced_length: whether `num_steps` is traced too, so that one program serves all
         lengths. Optax's own schedules need a Python number.
       eval_params: (state, params) -> the parameters whose losses count, where they
@@ -280,16 +280,39 @@ def step(
     def update(state, batch_and_key):
         ((params, carried), opt_state), (batch, key) = state, batch_and_key
 
-        def value_fn(params, **_):
+        def value_fn(params):
             return base.loss(task, params, key, batch, carried)[0]
 
         value, new, grads = base.gradient(task, params, key, batch, carried)
         shown = value_fn(eval_params(opt_state, params)) if eval_params else value
-        extra = {"value": value, "grad": grads, "value_fn": value_fn}
+        extra = offered(value, grads, value_fn)
         updates, opt_state = tx.update(grads, opt_state, params, **extra)
         return ((optax.apply_updates(params, updates), new), opt_state), shown
 
     return update
+
+
+def offered(
+    value: jax.Array, grads: Params, value_fn: Callable[[Params], jax.Array]
+) -> dict[str, Any]:
+    """Returns what updates may ask for, by the names that Optax's own have for it.
+
+    Args:
+      value: the loss that gradients are of.
+      grads: of the parameters, by the tree of them.
+      value_fn: params -> the loss on the same batch; it may be called with more.
+    """
+
+    def loss(params: Params, *_: Any, **__: Any) -> jax.Array:
+        return value_fn(params)
+
+    return {
+        "value": value,
+        "grad": grads,
+        "value_fn": loss,
+        "obj_fn": loss,
+        "grad_fn": jax.grad(loss),
+    }
 
 
 def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

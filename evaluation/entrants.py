@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 
 import lopt
-from evaluation import trials
+from evaluation import adapt, curves, trials
 from lopt import mup, schedules
 from lopt.baselines import BASELINES, Baseline
+from lopt.names import known
 from lopt.spaces import Range
 from tasks import commands
 from tasks.base import TaskFamily
@@ -28,12 +29,14 @@ class Contender(NamedTuple):
       baseline: what to tune of it; None for what is taken as it is.
       traced_length: whether `num_steps` may be traced.
       eval_params: as in `curves.runner`.
+      copies: as in `adapt.Adapted`.
     """
 
     factory: Callable[..., optax.GradientTransformationExtraArgs]
     baseline: Baseline | None
     traced_length: bool
-    eval_params: Callable[[Any, Any], Any] | None
+    eval_params: adapt.EvalParams | None
+    copies: bool
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -53,21 +56,24 @@ class Facts(NamedTuple):
     state_bytes: float
 
 
-def contender(entrant: Entrant, family: TaskFamily) -> Contender:
-    """Returns how to run an optimizer on a family; see `evaluate`."""
-    if not isinstance(entrant, Baseline):
-        factory = entrant
-        if isinstance(entrant, optax.GradientTransformation):
-            factory = lambda *, num_steps: entrant  # noqa: E731
-        return Contender(factory, None, traced_length=False, eval_params=None)
-    info = mup.infer(family.shapes, family.base_shapes, wider=family.wider_shapes)
+def contender(entrant: Baseline, family: TaskFamily, *, num_steps: int) -> Contender:
+    """Returns how to run an optimizer on a family, for so many steps among others."""
+    given = {}
+    if _takes(entrant.build, "info"):
+        wider = family.wider_shapes
+        given["info"] = mup.infer(family.shapes, family.base_shapes, wider=wider)
+    tx = entrant.build(num_steps=num_steps, **given, **entrant.defaults)
+    found = adapt.adapted(tx, family.shapes)
 
     def built(**args: Any) -> Any:
-        return entrant.build(info=info, **args)
+        return found.fit(entrant.build(**given, **args))
 
-    tunable = entrant if entrant.space else None
     return Contender(
-        built, tunable, traced_length=True, eval_params=entrant.eval_params
+        built,
+        entrant if entrant.space else None,
+        traced_length=entrant.traced,
+        eval_params=entrant.eval_params or found.eval_params,
+        copies=found.copies and not (is_baseline(entrant) or entrant.eval_params),
     )
 
 
@@ -122,30 +128,31 @@ def _is_place(name: str) -> bool:
     return _is_directory(name) or _is_directory(name.partition("=")[2] or name)
 
 
-def by_name(given: Any) -> dict[str, Entrant]:
+def by_name(given: Any, eval_params: Any = None) -> dict[str, Baseline]:
     """Returns optimizers by name: a mapping as it is, one of its own as "yours".
 
+    Args:
+      given: as `optimizers` of `evaluate`.
+      eval_params: likewise.
+
     Raises:
-      ValueError: for what no optimizer can be built from.
+      ValueError: for what no optimizer can be built from, or `eval_params` of none.
     """
     given = given if isinstance(given, Mapping) else {"yours": given}
-    found = {}
-    for name, entrant in given.items():
-        if isinstance(entrant, str):
-            entrant = _named(entrant)
-        known = isinstance(entrant, Baseline | optax.GradientTransformation)
-        if not known and not _takes_length(entrant):
-            raise ValueError(
-                f"optimizer {name!r} must be an Optax transformation, a name, or a "
-                f"function of the keyword num_steps that returns one; got {entrant!r}."
-            )
-        found[name] = entrant
-    return found
+    if not isinstance(eval_params, Mapping):
+        eval_params = dict.fromkeys(given, eval_params) if eval_params else {}
+    for name in eval_params:
+        known("optimizer of eval_params", name, given)
+    found = {name: _baseline(name, entrant) for name, entrant in given.items()}
+    return {
+        name: one._replace(eval_params=eval_params.get(name, one.eval_params))
+        for name, one in found.items()
+    }
 
 
-def is_baseline(entrant: Entrant) -> bool:
+def is_baseline(entrant: Baseline) -> bool:
     """Returns whether an optimizer is one of `BASELINES`, whatever it is called."""
-    return any(entrant is baseline for baseline in BASELINES.values())
+    return any(entrant.build is baseline.build for baseline in BASELINES.values())
 
 
 def facts(contender: Contender, family: TaskFamily, *, num_steps: int) -> Facts:
@@ -198,11 +205,31 @@ def _named(source: str) -> Baseline:
 
     peak = schedule["peak"] if schedule else 1
     if peak == 1:  # it sets the size of its steps by itself
-        return Baseline(build, space={}, defaults={})
+        return Baseline(build, space={}, defaults={}, traced=True)
     rates = Range(peak / 10, peak * 10)
     return Baseline(
-        build, {"learning_rate": rates}, {"learning_rate": peak}, learned=True
+        build,
+        {"learning_rate": rates},
+        {"learning_rate": peak},
+        learned=True,
+        traced=True,
     )
+
+
+def _baseline(name: str, entrant: Any) -> Baseline:
+    """Returns what was given as a baseline; one that is not tuned has no space."""
+    if isinstance(entrant, str):
+        return _named(entrant)
+    if isinstance(entrant, Baseline):
+        return entrant
+    if isinstance(entrant, optax.GradientTransformation):
+        return Baseline(lambda **_: entrant, {}, {})
+    if not _takes_length(entrant):
+        raise ValueError(
+            f"optimizer {name!r} must be an Optax transformation, a name, or a "
+            f"function of the keyword num_steps that returns one; got {entrant!r}."
+        )
+    return Baseline(lambda *, num_steps, **_: entrant(num_steps=num_steps), {}, {})
 
 
 def _takes_length(entrant: Any) -> bool:
@@ -214,11 +241,17 @@ def _takes_length(entrant: Any) -> bool:
     return True
 
 
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Returns whether a function takes a keyword."""
+    parameters = inspect.signature(function).parameters
+    kinds = {p.kind for p in parameters.values()}
+    return name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
+
+
 def _used(tx: Any, grads: Any) -> tuple[Any, Any]:
     """Returns the first update, and the state after it."""
     value = jnp.float32(1.0)  # as losses are, for what asks for their type
-    extra = {"value": value, "grad": grads, "value_fn": lambda params, **_: value}
-    tx = optax.with_extra_args_support(tx)
+    extra = curves.offered(value, grads, lambda params: value)
     return tx.update(grads, tx.init(grads), grads, **extra)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from evaluation import bench, checks, entrants, machine, trials, tuning
+from evaluation import adapt, bench, checks, entrants, machine, trials, tuning
 from evaluation.bench import Bench, Place, Say
 from evaluation.cells import Plan, guarded
 from evaluation.entrants import Entrant
@@ -32,6 +32,7 @@ def evaluate(
     tuning: Tuning = SEARCH,
     reference: str | None = "adam",
     reference_lengths: Sequence[int] = (1, 2),
+    eval_params: adapt.EvalParams | Mapping[str, adapt.EvalParams] | None = None,
     looks: int = LOOKS,
     directory: str | Path | None = None,
     say: Say = print,
@@ -54,6 +55,9 @@ def evaluate(
         is a baseline; None for no one.
       reference_lengths: numbers of times the steps of a task that the reference is
         also tuned and run for, so that a speed-up up to the greatest can be seen.
+      eval_params: (state, params) -> the parameters to judge, by the name of the
+        optimizer, or of all; for one that averages in a way that `adapt` does not
+        know. Those that are updated are judged by default.
       looks: times that held-out losses are taken, beside that at the start; a
         multiple of 4.
       directory: where runs are kept, in `trials.sqlite`, so that none is repeated.
@@ -62,7 +66,7 @@ def evaluate(
     Raises:
       ValueError: for settings that do not fit; before anything is compiled.
     """
-    named = entrants.by_name(optimizers)
+    named = entrants.by_name(optimizers, eval_params)
     if reference in BASELINES and reference not in named:
         named |= {reference: BASELINES[reference]}
     plan = _plan(tuning, seeds, reference, reference_lengths)
@@ -135,7 +139,7 @@ def _tasks(suite: Suite, transfer: bool) -> dict[str, tuple[TaskFamily, int]]:
 
 
 def _check(
-    named: Mapping[str, Entrant],
+    named: Mapping[str, Baseline],
     lengths: Mapping[str, int],
     plan: Plan,
     looks: int,
@@ -159,7 +163,7 @@ def _check(
 
 
 def _cells(
-    named: Mapping[str, Entrant],
+    named: Mapping[str, Baseline],
     places: Mapping[str, Place],
     bases: Mapping[str, str],
     plan: Plan,
@@ -183,7 +187,7 @@ def _cells(
         yield cell
 
 
-def _work(entrant: Entrant, name: str, place: Place, plan: Plan) -> float:
+def _work(entrant: Baseline, name: str, place: Place, plan: Plan) -> float:
     """Returns about how much a cell has to compute."""
     trials = _trials(entrant, plan)
     lengths = sum(plan.factors) if name == plan.reference else 1
@@ -192,10 +196,9 @@ def _work(entrant: Entrant, name: str, place: Place, plan: Plan) -> float:
     return COMPILING + runs * place.num_steps * place.flops
 
 
-def _trials(entrant: Entrant, plan: Plan) -> int:
+def _trials(entrant: Baseline, plan: Plan) -> int:
     """Returns how many trials an optimizer is tuned over."""
-    tunable = isinstance(entrant, Baseline) and entrant.space
-    return len(tuning.tried(entrant, plan.tuning)) if tunable else 0
+    return len(tuning.tried(entrant, plan.tuning)) if entrant.space else 0
 
 
 def _said(place: Place, growth: Any) -> dict[str, Any]:

@@ -96,8 +96,9 @@ def program(function: Callable[..., Any], *args: Any) -> str:
       args: arrays or `jax.ShapeDtypeStruct`.
     """
     closed = jax.make_jaxpr(function)(*args)
+    text = closed.pretty_print(use_color=False)  # by default a terminal's has colours
     # Functions that are printed show where they lie in memory.
-    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(closed)).encode())
+    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", text).encode())
     for constant in _constants(closed):
         digest.update(_bytes(constant))
     return digest.hexdigest()[:16]

@@ -24,13 +24,16 @@ class Baseline(NamedTuple):
     Attributes:
       build: `build(*, num_steps, info=None, learning_rate, schedule="constant",
         warmup=0.0, **own)` -> an `optax.GradientTransformationExtraArgs`. `num_steps`,
-        the updates of the run, and numeric hyperparameters may be traced; `schedule` is
-        a name or index of `SCHEDULES`; `info` is from `mup.infer`.
+        the updates of the run, may be traced where `traced` says so, and numeric
+        hyperparameters always, that trials share a program: Optax's own schedules
+        refuse that, `lopt.schedules` do not; `schedule` is a name or index of
+        `SCHEDULES`; `info`, where a builder takes it, is from `mup.infer`.
       space: ranges, and tuples of choices, by hyperparameter; see `lopt.spaces`.
       defaults: what one would take untuned, for every name of `space`.
       eval_params: (state, params) -> the parameters to judge, where these are not those
         that are updated; else None.
       learned: whether it is a learned one that takes a learning rate.
+      traced: whether `num_steps` may be traced, so that all lengths share a program.
     """
 
     build: Callable[..., optax.GradientTransformationExtraArgs]
@@ -38,6 +41,7 @@ class Baseline(NamedTuple):
     defaults: dict[str, Any]
     eval_params: Callable[[Any, Params], Params] | None = None
     learned: bool = False
+    traced: bool = False
 
 
 def _baseline(
@@ -55,7 +59,7 @@ def _baseline(
     own = {name: parameters[name].default for name in space if name in parameters}
     chosen = {"schedule": "cosine", "warmup": 0.05, "learning_rate": default_rate}
     defaults = {name: (own | chosen)[name] for name in space}
-    return Baseline(build, space, defaults, eval_params)
+    return Baseline(build, space, defaults, eval_params, traced=True)
 
 
 # After AlgoPerf (arXiv:2306.07179), wider: networks are small here, and runs short.

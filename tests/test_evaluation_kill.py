@@ -1,10 +1,14 @@
 """Killed again and again, an evaluation ends as if nothing had happened."""
 
+import contextlib
+import functools
 import os
+import pty
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,21 +22,36 @@ ROOT = Path(__file__).parent.parent
 TIMEOUT = 300  # seconds that any one run may take
 
 
-def start(directory, cache, optimizers):
+def start(directory, cache, optimizers, *, terminal=False):
     words = [sys.executable, "-m", "evaluation", "--config=configs/evaluate.py:quick"]
     words.append(f"--config.optimizers={optimizers}")
     environment = {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
-    with open(f"{directory}.log", "a") as log:
-        return subprocess.Popen(
-            [*words, f"--workdir={directory}"],
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdout=log,
-            stderr=log,
-        )
+    command = functools.partial(
+        subprocess.Popen,
+        [*words, f"--workdir={directory}"],
+        cwd=ROOT,
+        env=os.environ | environment,
+    )
+    log = f"{directory}.log"
+    if not terminal:
+        with open(log, "a") as file:
+            return command(stdout=file, stderr=file)
+    ours, theirs = pty.openpty()
+    process = command(stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    threading.Thread(target=drain, args=(ours, log)).start()
+    return process
+
+
+def drain(terminal, log):
+    """Writes what a terminal shows to a file, until nobody holds the other end."""
+    with open(log, "a") as file, contextlib.suppress(OSError):
+        while chunk := os.read(terminal, 4096):
+            file.write(chunk.decode(errors="replace").replace("\r\n", "\n"))
+    os.close(terminal)
 
 
 def kept(directory):
@@ -48,8 +67,12 @@ def kept(directory):
 
 
 def kill(directory, cache, optimizers, number):
-    """Ends a run soon after it has kept something new; returns whether it lived."""
-    before, process = kept(directory), start(directory, cache, optimizers)
+    """Ends a run soon after it has kept something new; returns whether it lived.
+
+    It is in a terminal, where JAX prints in colours and Python by lines.
+    """
+    before = kept(directory)
+    process = start(directory, cache, optimizers, terminal=True)
     ends = time.monotonic() + TIMEOUT
     while process.poll() is None and kept(directory) == before:
         assert time.monotonic() < ends

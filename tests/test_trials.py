@@ -1,4 +1,7 @@
+import contextlib
 import functools
+import os
+import pty
 import subprocess
 import sys
 
@@ -98,7 +101,8 @@ def test_programs_differ_by_numbers_operations_and_shapes():
 
 
 def facts(entrant):
-    contender = entrants.contender(entrant, family())
+    (entrant,) = entrants.by_name(entrant).values()
+    contender = entrants.contender(entrant, family(), num_steps=6)
     return entrants.facts(contender, family(), num_steps=6).program
 
 
@@ -116,21 +120,37 @@ from evaluation import bench, entrants
 from lopt.baselines import BASELINES
 from tests.test_evaluation_curves import family
 for name in ("adam", "muon", "schedule_free_adamw", "prodigy"):
-    contender = entrants.contender(BASELINES[name], family())
+    contender = entrants.contender(BASELINES[name], family(), num_steps=6)
     print(entrants.facts(contender, family(), num_steps=6).program)
 print(bench.place("toy", family(), num_steps=8, looks=4).program)
 """
 
 
 @functools.cache
-def hashes(seed):
-    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": ".", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [sys.executable, "-c", HASHES], env=environment, capture_output=True, text=True
-    )
+def hashes(seed, terminal=False):
+    found = ":".join([".", os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": found, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", HASHES]
+    if terminal:
+        environment["TERM"] = "xterm-256color"
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(command, env=environment, stdout=theirs) as process:
+            os.close(theirs)
+            text = b""
+            with contextlib.suppress(OSError):  # at the end of what was written
+                while chunk := os.read(ours, 4096):
+                    text += chunk
+        os.close(ours)
+        assert process.returncode == 0
+        return text.decode().split()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.split()
 
 
 def test_hashes_are_those_of_any_other_process():
     assert len({*hashes("1")}) == 5 and hashes("1") == hashes("2")
+
+
+def test_hashes_are_the_same_in_a_terminal():
+    assert hashes("1", terminal=True) == hashes("1")
