@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from evaluation import bench, entrants, tuning
+from evaluation import bench, curves, entrants, tuning
 from evaluation.bench import Bench, Place, Stand
 from evaluation.curves import Curves
 from evaluation.results import Cell, Chosen, Tried
@@ -66,15 +66,15 @@ def _cell(
     maker: Bench,
 ) -> Cell:
     """Returns what an optimizer does on a task."""
-    here, state_bytes = _stand(entrant, place)
+    here, state_bytes = stand_at(entrant, place)
     if here.contender.copies:
         warnings.warn(
             f"{name} keeps parameters in its state, beside those that it updates. "
             "These are judged; if others are meant to be used, pass `eval_params`.",
             stacklevel=1,
         )
-    there = here if tuned_at is place else _stand(entrant, tuned_at)[0]
-    tried, choices = _tuned(there, tuned_at.num_steps, plan, maker)
+    there = here if tuned_at is place else stand_at(entrant, tuned_at)[0]
+    tried, choices = tuned(there, tuned_at.num_steps, plan, maker)
     report = functools.partial(_reported, here, seeds=plan.seeds, maker=maker)
     found = report(choices, place.num_steps)
     aims = None
@@ -86,7 +86,7 @@ def _cell(
     for factor in plan.factors if name == plan.reference else ():
         length, again = factor * place.num_steps, choices
         if factor > 1 and not plan.tuning.transfer:
-            again = _tuned(there, length, plan, maker)[1]
+            again = tuned(there, length, plan, maker)[1]
         if factor > 1:
             at_length = report(again, length)
             longer[factor] = at_length.get("final", at_length["default"])
@@ -123,7 +123,7 @@ def _reported(
     return {key: found.of(i) for i, key in enumerate(own)}
 
 
-def _stand(entrant: Baseline, place: Place) -> tuple[Stand, float]:
+def stand_at(entrant: Baseline, place: Place) -> tuple[Stand, float]:
     """Returns an optimizer at a place, and its bytes of state per parameter."""
     family = place.track.family
     contender = entrants.contender(entrant, family, num_steps=place.num_steps)
@@ -131,18 +131,27 @@ def _stand(entrant: Baseline, place: Place) -> tuple[Stand, float]:
     return bench.stand(contender, facts.program, place), facts.state_bytes
 
 
-def _tuned(
+def tuned(
     stand: Stand, num_steps: int, plan: Plan, maker: Bench
 ) -> tuple[Tried | None, dict[str, tuning.Choice]]:
     """Returns the trials, and the choice for each metric."""
     baseline = stand.contender.baseline
-    own = tuning.tried(baseline, plan.tuning)
-    if not own:
+    if baseline is None:
         return None, {}
-    found = maker.run(
-        stand, num_steps=num_steps, seeds=plan.tuning.seeds, hyperparameters=own
-    )
-    values = {metric: tuning.values(found, metric) for metric in METRICS}
+    seen, parts = tuning.Seen([], {}), []
+    while new := tuning.further(baseline, plan.tuning, seen):
+        parts.append(
+            maker.run(
+                stand, num_steps=num_steps, seeds=plan.tuning.seeds, hyperparameters=new
+            )
+        )
+        found = curves.joined(parts)
+        values = {metric: tuning.values(found, metric) for metric in METRICS}
+        scores = {metric: x.mean(-1) for metric, x in values.items()}
+        seen = tuning.Seen(seen.hyperparameters + new, scores)
+    if not parts:
+        return None, {}
+    own = seen.hyperparameters
     choices = {
         metric: tuning.choose(x, own, baseline.space) for metric, x in values.items()
     }

@@ -229,6 +229,11 @@ def run(
     )
 
 
+def joined(parts: Sequence[Curves]) -> Curves:
+    """Returns the curves of trials that were run one after another."""
+    return Curves(*map(np.concatenate, zip(*parts, strict=True)))
+
+
 def curves(
     family: TaskFamily,
     tx_factory: Callable[..., Any],

@@ -198,7 +198,7 @@ def _work(entrant: Baseline, name: str, place: Place, plan: Plan) -> float:
 
 def _trials(entrant: Baseline, plan: Plan) -> int:
     """Returns how many trials an optimizer is tuned over."""
-    return len(tuning.tried(entrant, plan.tuning)) if entrant.space else 0
+    return tuning.budget(entrant, plan.tuning)
 
 
 def _said(place: Place, growth: Any) -> dict[str, Any]:

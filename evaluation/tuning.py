@@ -16,6 +16,10 @@ from tasks.base import known
 
 DECAY = 0.9  # of the moving average that training losses are smoothed by
 EDGE = 0.05  # share of a range, at each end, that counts as its edge
+RATES = 7  # learning rates tried first
+AROUND = ("final", "valid", "mean", "final")  # metrics whose best a round is around
+SHRINK = 0.8  # sizes of boxes, round by round
+CONSTANT = "constant"
 
 # What hyperparameters are chosen for: curves -> [h, s], to be minimised.
 METRICS: dict[str, Callable[[Curves], np.ndarray]] = {
@@ -35,14 +39,15 @@ class Tuning(NamedTuple):
       transfer: whether tasks of a suite that grow from one are tuned on that alone,
         as muP's transfer is judged.
       learned: learning rates tried of a learned optimizer that takes one, evenly
-        spaced, at each length; 0: that which it was trained under.
+        spaced, at each length; 0: that which it was trained under; None: as many trials
+        as others have, by the same protocol.
     """
 
     protocol: str
     trials: int
     seeds: tuple[int, ...]
     transfer: bool = False
-    learned: int = 0
+    learned: int | None = None
 
 
 class Choice(NamedTuple):
@@ -60,17 +65,35 @@ class Choice(NamedTuple):
     edges: tuple[str, ...]
 
 
-def none(baseline: Baseline, trials: int) -> list[dict[str, Any]]:
+class Seen(NamedTuple):
+    """Trials so far.
+
+    Attributes:
+      hyperparameters: of each.
+      scores: {metric of `METRICS`: [h], to be minimised, infinite where it diverged}.
+    """
+
+    hyperparameters: list[dict[str, Any]]
+    scores: dict[str, np.ndarray]
+
+    def best(self, metric: str) -> dict[str, Any]:
+        """Returns the hyperparameters of the least score."""
+        return self.hyperparameters[int(np.argmin(self.scores[metric]))]
+
+
+def none(baseline: Baseline, trials: int, seen: Seen) -> list[dict[str, Any]]:
     """Returns no trials: baselines are run at their defaults."""
-    del baseline, trials
+    del baseline, trials, seen
     return []
 
 
-def grid(baseline: Baseline, trials: int) -> list[dict[str, Any]]:
-    """Returns every schedule at evenly spaced learning rates, else defaults.
+def grid(baseline: Baseline, trials: int, seen: Seen) -> list[dict[str, Any]]:
+    """Returns every schedule at evenly spaced learning rates, else defaults, at once.
 
     There are as many rates as make `trials` of them, or the next number below.
     """
+    if seen.hyperparameters:
+        return []
     schedules = baseline.space.get("schedule", (None,))
     if trials < len(schedules):
         raise ValueError(
@@ -85,34 +108,107 @@ def grid(baseline: Baseline, trials: int) -> list[dict[str, Any]]:
     ]
 
 
-def search(baseline: Baseline, trials: int) -> list[dict[str, Any]]:
-    """Returns points of a scrambled Halton sequence over the whole space.
+def search(baseline: Baseline, trials: int, seen: Seen) -> list[dict[str, Any]]:
+    """Returns points of a scrambled Halton sequence over the whole space, at once.
 
     As AlgoPerf's quasi-random search (arXiv:2306.07179); the first k of them are the
     search of a budget of k.
     """
-    halton = scipy.stats.qmc.Halton(len(baseline.space), rng=0)
-    points = halton.random(trials).tolist()
+    if seen.hyperparameters:
+        return []
+    points = _halton(len(baseline.space), trials)
     return [baseline.defaults | spaces.point(baseline.space, x) for x in points]
 
 
-PROTOCOLS: dict[str, Callable[[Baseline, int], list[dict[str, Any]]]] = {
+def narrow(baseline: Baseline, trials: int, seen: Seen) -> list[dict[str, Any]]:
+    """Returns learning rates at defaults first, then, by rounds, what is near the best.
+
+    The first k trials are the search of a budget of k. Defaults have a schedule that
+    decays; a constant one is tried once. Each round has a box around what is best by
+    then for each metric, ever smaller, in it points of a scrambled Halton sequence.
+    """
+    done, space = len(seen.hyperparameters), baseline.space
+    first = [baseline.defaults]
+    if rates := space.get("learning_rate"):
+        each = _outwards(rates.grid(RATES))
+        first = [baseline.defaults | {"learning_rate": x} for x in each]
+    if not done:
+        return first[:trials]
+    if done >= trials:
+        return []
+    more = done - len(first)
+    turn = more // len(AROUND)
+    points = _halton(len(space), more + len(AROUND))[-len(AROUND) :]
+    new = [
+        _near(seen.best(metric), space, np.array(point), SHRINK**turn)
+        for metric, point in zip(AROUND, points, strict=True)
+    ]
+    if turn == 0 and CONSTANT in space.get("schedule", ()):
+        new[-1] = seen.best("final") | {"schedule": CONSTANT}
+    return new[: trials - done]
+
+
+def _outwards(values: Sequence[float]) -> list[float]:
+    """Returns values from the middle outwards.
+
+    >>> _outwards((1, 2, 3, 4, 5))
+    [3, 2, 4, 1, 5]
+    """
+    middle = (len(values) - 1) / 2
+    order = sorted(range(len(values)), key=lambda i: (abs(i - middle), i))
+    return [values[i] for i in order]
+
+
+def _near(
+    centre: dict[str, Any], space: spaces.Space, point: np.ndarray, size: float
+) -> dict[str, Any]:
+    """Returns a point of a box around `centre`, `size` times the first in width."""
+    found = {}
+    for (name, values), u in zip(space.items(), point, strict=True):
+        if isinstance(values, spaces.Range):
+            # Rates were tried already, as far apart as the first box is wide.
+            reach = 1 / (RATES - 1) if name == "learning_rate" else 0.5
+            middle = values.share(centre[name])
+            low, high = max(middle - size * reach, 0.0), min(middle + size * reach, 1.0)
+            found[name] = values.at(low + u * (high - low))
+        else:
+            others = [x for x in values if x not in (CONSTANT, centre[name])]
+            picked = int(u / size * 2 * len(others)) if size else len(others)
+            found[name] = others[picked] if picked < len(others) else centre[name]
+    return centre | found
+
+
+def _halton(dimensions: int, count: int) -> list[list[float]]:
+    return scipy.stats.qmc.Halton(dimensions, rng=0).random(count).tolist()
+
+
+Protocol = Callable[[Baseline, int, Seen], list[dict[str, Any]]]
+PROTOCOLS: dict[str, Protocol] = {
     "none": none,
     "grid": grid,
     "search": search,
+    "narrow": narrow,
 }
 
 
-def tried(baseline: Baseline | None, tuning: Tuning) -> list[dict[str, Any]]:
-    """Returns the hyperparameters to try of a baseline; none of what is not one."""
-    if baseline is None:
-        return []
-    if baseline.learned:
-        if tuning.protocol == "none" or not tuning.learned:
-            return []
-        rates = baseline.space["learning_rate"].grid(tuning.learned)
-        return [{"learning_rate": rate} for rate in rates]
-    return PROTOCOLS[tuning.protocol](baseline, tuning.trials)
+def further(baseline: Baseline, tuning: Tuning, seen: Seen) -> list[dict[str, Any]]:
+    """Returns what to try next of a baseline, by what was tried; nothing at the end."""
+    if baseline.learned and tuning.learned is not None:
+        rates = baseline.space["learning_rate"].grid(max(1, tuning.learned))
+        fresh = tuning.protocol != "none" and not seen.hyperparameters
+        return [{"learning_rate": x} for x in rates if fresh and tuning.learned]
+    return PROTOCOLS[tuning.protocol](baseline, tuning.trials, seen)
+
+
+def budget(baseline: Baseline, tuning: Tuning) -> int:
+    """Returns how many trials a baseline has; some may be found to be alike."""
+    if not baseline.space:
+        return 0
+    first = len(further(baseline, tuning, Seen([], {})))
+    adaptive = tuning.protocol == "narrow" and (
+        not baseline.learned or tuning.learned is None
+    )
+    return tuning.trials if adaptive else first
 
 
 def check(tuning: Tuning, seeds: Sequence[int]) -> None:
@@ -120,7 +216,7 @@ def check(tuning: Tuning, seeds: Sequence[int]) -> None:
     own = tuning._replace(seeds=tuple(tuning.seeds))._asdict()
     checks.check(Tuning, "tuning", own)
     known("tuning protocol", tuning.protocol, PROTOCOLS)
-    if tuning.trials < 1 or tuning.learned < 0 or not tuning.seeds or not seeds:
+    if tuning.trials < 1 or (tuning.learned or 0) < 0 or not tuning.seeds or not seeds:
         raise ValueError(f"need trials and seeds, got {tuning} and {seeds=}.")
     if len(seeds) < 2:
         raise ValueError(f"one seed has no interval; report more than {seeds}.")

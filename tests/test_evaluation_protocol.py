@@ -77,7 +77,7 @@ def slow(tx_factory, *, num_steps=STEPS, seeds=SEEDS, own=({},)):
 
 def test_what_is_tuned_reports_what_was_best_on_the_tuning_seeds():
     cell = found().cell("adam", "toy")
-    own = tuning.tried(SMALL, TUNING)
+    own = tuning.further(SMALL, TUNING, tuning.Seen([], {}))
     searched = slow(tx_factory, seeds=TUNING.seeds, own=own)
     for metric in METRICS:
         means = tuning.values(searched, metric).mean(-1)
@@ -95,7 +95,7 @@ def test_what_is_tuned_reports_what_was_best_on_the_tuning_seeds():
 
 
 def test_the_reference_is_tuned_and_run_at_its_lengths_too():
-    own, length = tuning.tried(SMALL, TUNING), 2 * STEPS
+    own, length = tuning.further(SMALL, TUNING, tuning.Seen([], {})), 2 * STEPS
     searched = slow(tx_factory, num_steps=length, seeds=TUNING.seeds, own=own)
     best = own[int(np.argmin(tuning.values(searched, "final").mean(-1)))]
     alone = slow(tx_factory, num_steps=length, own=[best])

@@ -12,6 +12,7 @@ from lopt.baselines import BASELINES
 from lopt.schedules import SCHEDULES
 from lopt.spaces import Range
 
+START = tuning.Seen([], {})
 SPACE = {"schedule": ("constant", "linear"), "learning_rate": Range(0.01, 1.0)}
 ADAM = BASELINES["adam"]
 
@@ -65,19 +66,19 @@ def test_a_space_that_only_diverges_is_an_error():
 
 
 def test_a_grid_is_every_schedule_at_even_rates_within_the_budget():
-    trials = tuning.grid(ADAM, 21)
+    trials = tuning.grid(ADAM, 21, START)
     assert len(trials) == 5 * len(SCHEDULES) <= 21
     assert {x["schedule"] for x in trials} == {*SCHEDULES}
     rates = sorted({x["learning_rate"] for x in trials})
     assert rates == pytest.approx(np.geomspace(*ADAM.space["learning_rate"][:2], 5))
     assert all(x["b1"] == ADAM.defaults["b1"] for x in trials)
     with pytest.raises(ValueError, match="needs as many trials"):
-        tuning.grid(ADAM, 3)
+        tuning.grid(ADAM, 3, START)
 
 
 def test_a_search_covers_the_space_and_begins_alike_for_every_budget():
-    trials = tuning.search(ADAM, 64)
-    assert trials[:8] == tuning.search(ADAM, 8)
+    trials = tuning.search(ADAM, 64, START)
+    assert trials[:8] == tuning.search(ADAM, 8, START)
     for name, values in ADAM.space.items():
         if isinstance(values, Range):
             # Halton points: each eighth of a range has about as many.
@@ -88,12 +89,96 @@ def test_a_search_covers_the_space_and_begins_alike_for_every_budget():
             assert {x[name] for x in trials} == {*values}
 
 
+def played(baseline, budget, loss):
+    """Returns all trials of a protocol on known losses, and how many at a time."""
+    seen, sizes = START, []
+    while new := tuning.further(baseline, budget, seen):
+        own = seen.hyperparameters + new
+        scores = {metric: np.array([*map(loss, own)]) for metric in tuning.METRICS}
+        seen, sizes = tuning.Seen(own, scores), [*sizes, len(new)]
+    return seen, sizes
+
+
+def bowl(one):
+    """Returns a loss whose best is off every grid, and off the defaults."""
+    rate = np.log10(one["learning_rate"]) + 1.3
+    decays = np.log10(1 - one["b1"]) + 0.6, np.log10(1 - one["b2"]) + 1.5
+    worse = {"linear": 0.0, "wsd": 0.1, "cosine": 0.2, "constant": 0.5}
+    return rate**2 + 0.1 * np.square(decays).sum() + worse[one["schedule"]]
+
+
+NARROW = Tuning("narrow", 40, (0,))
+
+
+def test_narrowing_begins_with_rates_at_defaults_under_a_schedule_that_decays():
+    seen, sizes = played(ADAM, NARROW, bowl)
+    assert sizes[0] == tuning.RATES and sum(sizes) == 40
+    first = seen.hyperparameters[: tuning.RATES]
+    rates = sorted(x["learning_rate"] for x in first)
+    span = ADAM.space["learning_rate"][:2]
+    assert rates == pytest.approx(np.geomspace(*span, tuning.RATES))
+    for one in first:
+        assert ADAM.defaults | {"learning_rate": one["learning_rate"]} == one
+    # From the middle outwards, that few trials are of use.
+    assert first[0]["learning_rate"] == pytest.approx(np.sqrt(np.prod(span)))
+    constant = [x for x in seen.hyperparameters if x["schedule"] == "constant"]
+    assert len(constant) == 1
+
+
+def test_the_first_trials_of_a_narrowing_are_those_of_a_smaller_budget():
+    whole, _ = played(ADAM, NARROW, bowl)
+    for trials in (1, 5, 7, 9, 20):
+        part, _ = played(ADAM, NARROW._replace(trials=trials), bowl)
+        assert part.hyperparameters == whole.hyperparameters[:trials]
+
+
+def test_narrowing_comes_closer_than_a_search_of_four_times_its_trials():
+    narrow, _ = played(ADAM, NARROW._replace(trials=20), bowl)
+    search, _ = played(ADAM, Tuning("search", 80, (0,)), bowl)
+    assert narrow.scores["final"].min() < search.scores["final"].min()
+
+
+def test_each_metric_draws_its_share_of_a_round():
+    def scores(own):
+        rates = np.log10([x["learning_rate"] for x in own])
+        at = {"final": -1.0, "valid": -3.0, "mean": -2.0}
+        return {metric: np.square(rates - at[metric]) for metric in tuning.METRICS}
+
+    seen = START
+    for _ in range(2):
+        own = seen.hyperparameters + tuning.further(ADAM, NARROW, seen)
+        seen = tuning.Seen(own, scores(own))
+    new = np.log10([x["learning_rate"] for x in seen.hyperparameters[tuning.RATES :]])
+    reach = 4 / (tuning.RATES - 1)  # of four decades
+    for rate, metric in zip(new, tuning.AROUND, strict=True):
+        centre = {"final": -1.0, "valid": -3.0, "mean": -2.0}[metric]
+        assert abs(rate - centre) < 1.5 * reach
+
+
+def test_trials_that_diverge_are_no_centre():
+    def loss(one):
+        return np.inf if one["learning_rate"] > 0.02 else bowl(one)
+
+    seen, _ = played(ADAM, NARROW, loss)
+    tail = [x["learning_rate"] for x in seen.hyperparameters[-8:]]
+    assert max(tail) < 0.06 and np.isfinite(seen.scores["final"].min())
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_can_be_tuned_by_every_protocol(protocol, name):
-    trials = PROTOCOLS[protocol](BASELINES[name], 8)
-    assert len(trials) == (0 if protocol == "none" else 8)
-    assert all(x.keys() == BASELINES[name].defaults.keys() for x in trials)
+    baseline, how = BASELINES[name], Tuning(protocol, 13, (0,))
+    seen, _ = played(baseline, how, lambda one: one["learning_rate"])
+    trials = seen.hyperparameters
+    assert len(trials) == tuning.budget(baseline, how)
+    assert len(trials) in ((0,) if protocol == "none" else (12, 13))
+    assert all(x.keys() == baseline.defaults.keys() for x in trials)
+    for one in trials:
+        for name, values in baseline.space.items():
+            inside = (
+                isinstance(values, Range) and values.low <= one[name] <= values.high
+            )
+            assert inside or one[name] in values
 
 
 @pytest.mark.parametrize("seeds", [([1, 2], [2, 3]), ([1, 1], [3, 4]), ([1], [3, 3])])
@@ -104,7 +189,7 @@ def test_seeds_that_overlap_or_repeat_are_refused(seeds):
 
 
 def test_unknown_protocols_and_empty_budgets_are_refused():
-    with pytest.raises(ValueError, match="known: grid, none, search"):
+    with pytest.raises(ValueError, match="known: grid, narrow, none, search"):
         tuning.check(Tuning("serach", 1, (1,)), [3])
     for empty in (Tuning("search", 0, (1,)), Tuning("search", 1, ())):
         with pytest.raises(ValueError, match="need trials and seeds"):
@@ -117,15 +202,25 @@ def test_smoothing_is_that_of_scores():
     assert tuning.values(found, "final")[0, 0] == pytest.approx(expected)
 
 
-def test_learned_optimizers_have_a_budget_of_rates_of_their_own():
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_learned_optimizers_have_as_many_trials_as_others_or_rates_of_their_own(
+    protocol,
+):
     space = {"learning_rate": Range(1e-3, 1e-1)}
-    learned = ADAM._replace(space=space, learned=True)
-    budget = Tuning("search", 20, (0,), learned=3)
-    rates = [one["learning_rate"] for one in tuning.tried(learned, budget)]
-    assert rates == pytest.approx([1e-3, 1e-2, 1e-1])
-    for none in (budget._replace(learned=0), budget._replace(protocol="none")):
-        assert tuning.tried(learned, none) == []
-    assert len(tuning.tried(ADAM, budget)) == 20
+    learned = ADAM._replace(space=space, learned=True, defaults={"learning_rate": 1e-2})
+
+    def rates(**changes):
+        how = Tuning(protocol, 20, (0,))._replace(**changes)
+        seen, _ = played(learned, how, lambda one: one["learning_rate"])
+        assert len(seen.hyperparameters) == tuning.budget(learned, how)
+        return [one["learning_rate"] for one in seen.hyperparameters]
+
+    assert rates(learned=0) == []
+    if protocol == "none":
+        assert rates() == rates(learned=3) == []
+        return
+    assert len({*rates()}) == 20
+    assert rates(learned=3) == pytest.approx([1e-3, 1e-2, 1e-1])
 
 
 def test_a_rule_that_sets_its_own_steps_on_a_schedule_is_not_tuned(tmp_path):
