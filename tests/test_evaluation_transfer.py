@@ -7,7 +7,7 @@ import pytest
 
 from evaluation import evaluate, standings
 from evaluation.tuning import METRICS, Tuning
-from tasks import suites
+from tasks import entries, suites
 from tasks.suites import Line
 
 TUNING = Tuning("search", 3, (0, 1), transfer=True)
@@ -91,3 +91,27 @@ def test_the_reference_s_longer_runs_keep_its_choice_too(found):
     cell = found[True].cell("muadam", "teacher_student-widthx2")
     assert cell.longer[2].train.shape[-1] == 16
     assert np.isfinite(standings.standings(found[True])["sgdm"].speedup.value)
+
+
+def test_the_reference_of_a_wider_task_may_be_the_one_under_mup():
+    args = entries.DIGITS_MLP | {"width": 16, "base_width": 4, "batch_size": 4}
+    grown = {"wide": suites.Entry("mlp", args, 8)}
+    own = TUNING._replace(transfer=False)
+    judge = functools.partial(
+        evaluate, suite=grown, seeds=(3, 5), tuning=own, looks=4, say=lambda line: None
+    )
+    apart = judge({"adam": "adam", "muadam": "muadam"}, reference=None)
+    scores = {
+        name: apart.cell(name, "wide").best("valid").choice.score
+        for name in ("adam", "muadam")
+    }
+    better = min(scores, key=scores.get)
+    assert scores["adam"] != scores["muadam"]
+    found = judge({"sgdm": "sgdm"}, reference="adam")
+    ours, theirs = found.cell("adam", "wide"), apart.cell(better, "wide")
+    np.testing.assert_array_equal(
+        ours.best("final").curves.train, theirs.best("final").curves.train
+    )
+    assert any("adam on wide is muadam" in x for x in found.notes) == (
+        better == "muadam"
+    )
