@@ -260,7 +260,7 @@ def test_without_a_directory_runs_are_kept_in_a_temporary_one_that_is_named():
     judged({"mine": plain}, say=lines.append)
     place = re.match("runs are kept in (\\S+);", lines[0])[1]
     assert "/lopt-evaluation-" in place
-    assert trials.kept(Path(place)) == len(SEEDS)
+    assert trials.kept(Path(place)) >= len(SEEDS)
     judged({"mine": plain}, directory=place, say=lines.append)
     assert "kept from before" in lines[-1]
 
