@@ -15,6 +15,7 @@ from typing import Any
 
 import lopt
 from evaluation import panels, plots, results
+from evaluation.tables import NONE
 from evaluation.words import bounds, least, number
 
 COLUMNS = (
@@ -37,6 +38,9 @@ def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
         cells = [suite, one, f"{trials} trials" if trials else "none"]
         for key in ("speedup", "speedup_seconds", "loss_ratio", "test_ratio"):
             interval = standing[key]
+            if interval is None:
+                cells.append(NONE)
+                continue
             prefix = least(standing) if key == "speedup" else ""
             cells.append(f"{prefix}{number(interval['value'])} {bounds(interval)}")
         cells.append(f"{standing['diverged']:.0%}")

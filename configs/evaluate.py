@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # The first seed and their number; meta-validation has those from 10,000.
     c.seeds = (5_000, 10)
     c.looks = 20  # at the validation loss, in every run
+    c.title = None  # of the report; by default it names the suite
 
     c.reference = "adam"  # others are measured against it
     # Times the steps of a task that it is tuned and run for: speed-ups up to the last

@@ -6,6 +6,7 @@ The same command goes on where it was stopped: no run is made twice.
 import functools
 import json
 import os
+import shlex
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ def judge(
     reference: str,
     reference_lengths: tuple[int, ...],
     looks: int,
+    title: str | None = None,
 ) -> None:
     """Evaluates what a config says, and reports it in `workdir`.
 
@@ -45,6 +47,7 @@ def judge(
       reference: what others are measured against; a baseline joins them.
       reference_lengths: as in `evaluate`.
       looks: as in `evaluate`.
+      title: of the report; by default it names the suite.
     """
     config = {name: value for name, value in locals().items() if name != "workdir"}
     contenders = entrants.find(entrants.split(optimizers))
@@ -60,13 +63,15 @@ def judge(
         directory=workdir,
         say=commands.say,
     )
+    command = shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
+    results = results._replace(made=results.made | {"command": command})
     with commands.writing(workdir / "config.json"):
         text = json.dumps(config, indent=2) + "\n"
         (workdir / "config.json").write_text(text, encoding="utf-8")
     with commands.writing(workdir / "index.html"):
         with commands.Pulse() as pulse:
             pulse.begin("writing the report", aloud=False)
-            report.write(results, workdir, config=config)
+            report.write(results, workdir, title=title, config=config)
     seconds = results.seconds
     print(f"{seconds['total']:.0f} s, of which {seconds['compile']:.0f} s compiling")
     print(f"page: {workdir / 'index.html'}", flush=True)

@@ -69,7 +69,17 @@ def merged(runs: dict[str, Results]) -> Results:
         {key: sum(one.seconds[key] for one in runs.values()) for key in first.seconds},
         tuple(notes),
         first.environment,
+        _made(runs),
     )
+
+
+def _made(runs: dict[str, Results]) -> dict[str, str]:
+    """Returns when and by what each was made, as far as it is known."""
+    found: dict[str, list[str]] = {}
+    for label, one in runs.items():
+        for key, value in one.made.items():
+            found.setdefault(key, []).append(f"{label}: {value}")
+    return {key: "; ".join(texts) for key, texts in found.items()}
 
 
 def differences(results: Results, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -106,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             report.show(summary.summary(both), console)
     for line in differences(both, _pairs(both, list(labels))):
-        console.print(line, soft_wrap=True, markup=False)
+        report.say(line, console)
 
 
 def _labels(paths: Sequence[Path]) -> dict[str, Path]:

@@ -9,17 +9,20 @@ Summary = Mapping[str, Any]
 
 
 def markdown(summary: Summary) -> str:
-    """Returns verdict, standings, tasks and protocol, to be read as they are."""
+    """Returns title, verdict, standings, tasks and protocol, to be read as they are."""
     blocks = [
+        f"## {_safe(summary['title'])}",
+        f"{_safe(words.scope(summary))}.",
         "\n\n".join(
             f"**{_safe(one['headline'])}** {_safe(' '.join(one['rest']))}".strip()
             for one in summary["verdict"]
         ),
-        _standings(summary),
-        "Below a number is the 95 % bootstrap interval over seeds, tasks being fixed; "
-        "the best of each row is bold, whatever its interval.",
+        _measures(tables.standings(summary)),
+        "Below a number is the 95 % bootstrap interval over seeds, tasks being fixed. "
+        "Bold: the interval lies wholly beyond all others of the row.",
+        _folded("More measures", _measures(tables.others(summary))),
         _tasks(summary),
-        "Mean final training loss / mean test loss; the least of each row is bold.",
+        "Mean final training loss / mean test loss; bold as above.",
         "\n".join(f"- {_safe(line)}" for line in protocol(summary)),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -29,7 +32,7 @@ def protocol(summary: Summary) -> Iterator[str]:
     """Yields what was run, what was spent on tuning, and what went wrong."""
     settings = summary["settings"]
     yield (
-        f"Suite {settings['suite']}: {len(settings['tasks'])} tasks, seeds "
+        f"Suite {settings['suite']}: {words.count(settings['tasks'], 'task')}, seeds "
         f"{', '.join(map(str, settings['seeds']))}."
     )
     spent = [f"{name} {words.budget(name, summary)}" for name in settings["optimizers"]]
@@ -41,16 +44,16 @@ def protocol(summary: Summary) -> Iterator[str]:
     )
     targets = [x["target"] for x in summary["tasks"].values()]
     yield (
-        f"AlgoPerf scores are in the pool of these optimizers, on the "
-        f"{len(targets) - targets.count(None)} tasks that have a target."
+        f"AlgoPerf scores are in the pool of these optimizers; a target have "
+        f"{len(targets) - targets.count(None)} of {words.count(targets, 'task')}."
     )
     for failure in words.failures(summary):
         yield f"{failure}."
+    yield from words.made(summary)
 
 
-def _standings(summary: Summary) -> str:
+def _measures(table: tables.Table) -> str:
     """Returns a row for each measure: few optimizers fit where many measures do not."""
-    table = tables.standings(summary)
     head = [_bold(_safe(x.name), x.candidate) + f"<br>{x.note}" for x in table.lines]
     fields = zip(*(line.fields for line in table.lines), strict=True)
     rows = [
@@ -58,6 +61,10 @@ def _standings(summary: Summary) -> str:
         for column, row in zip(table.columns, fields, strict=True)
     ]
     return _table(["", *head], rows)
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _field(field: tables.Field) -> str:
@@ -75,15 +82,17 @@ def _tasks(summary: Summary) -> str:
 
 
 def _means(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
-    """Returns a metric of each optimizer on a task, the least in bold."""
-    values = [None if x["error"] else x["metrics"][metric]["value"] for x in rows]
-    least = min((x for x in values if x is not None), default=None)
-    texts = []
-    for row, value in zip(rows, values, strict=True):
-        if value is None:
-            texts.append("failed" if row["error"] else "diverged")
+    """Returns a metric of each optimizer on a task, the best in bold."""
+    ran = {x["optimizer"]: x["metrics"][metric] for x in rows if not x["error"]}
+    best, texts = words.leader(ran, -1), []
+    for row in rows:
+        name = row["optimizer"]
+        if name not in ran:
+            texts.append("failed")
+        elif ran[name]["value"] is None:
+            texts.append("diverged")
         else:
-            texts.append(_bold(words.number(value), value == least))
+            texts.append(_bold(words.number(ran[name]["value"]), name == best))
     return texts
 
 

@@ -1,6 +1,7 @@
 """One self-contained HTML page: the verdict, the tasks, the protocol."""
 
 import importlib.resources
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "breaking": _breaking,
+        "intact": _intact,
         "settings": words.settings,
         "number": words.number,
         "duration": words.duration,
@@ -55,6 +57,9 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
         settings=settings,
         reference=settings["reference"],
         standings=tables.standings(summary),
+        others=tables.others(summary),
+        scope=words.scope(summary),
+        made=words.made(summary),
         pictures=pictures.verdict(results, summary),
         untuned=list(pictures.profiles(results, "untuned")),
         growth=pictures.growth(results, summary),
@@ -73,6 +78,12 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
 def _breaking(name: str) -> Markup:
     """Returns a name that a narrow column breaks at an underscore."""
     return Markup(str(escape(name)).replace("_", "_<wbr>"))
+
+
+def _intact(sentence: str) -> str:
+    """Returns a sentence whose intervals no line breaks."""
+    within = re.compile(r"\[[^\[\]]*\]")
+    return within.sub(lambda x: x[0].replace(" ", "\N{NO-BREAK SPACE}"), sentence)
 
 
 def _sections(results: Results, summary: Mapping[str, Any]) -> list[Section]:

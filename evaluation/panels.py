@@ -78,12 +78,12 @@ def speedups(summary: Mapping[str, Any]) -> Draw:
     """Returns a panel of speed-ups with intervals, lower bounds with an arrow."""
 
     def draw(axes: Axes, styles: Styles) -> None:
-        rows = summary["standings"]
-        for y, (name, style) in enumerate(styles.items()):
+        rows, shown = summary["standings"], _scored(summary, "speedup", styles)
+        for y, (name, style) in enumerate(shown.items()):
             own = _interval(axes, rows[name]["speedup"], y, style)
             if least(rows[name]):
                 axes.plot(own["high"], y, marker=ARROW, ms=9, color=style["color"])
-        _names(axes, list(styles))
+        _names(axes, list(shown))
         reference = summary["settings"]["reference"]
         axes.set_xlabel(f"speed-up over {reference} in steps (better →)", loc="right")
 
@@ -96,10 +96,13 @@ def ratios(summary: Mapping[str, Any]) -> Draw:
 
     def draw(axes: Axes, styles: Styles) -> None:
         ink, ground = axes.xaxis.label.get_color(), axes.get_facecolor()
-        shown = {name: x for name, x in styles.items() if name != reference}
+        shown = _scored(summary, "loss_ratio", styles)
+        shown.pop(reference, None)
         for key, label, shift in RATIOS:
             fill = {} if key == "loss_ratio" else {"mfc": ground}
             for y, (name, style) in enumerate(shown.items()):
+                if summary["standings"][name][key] is None:
+                    continue
                 own = {**style, "mec": style["color"], "mew": 1.2, **fill}
                 _interval(axes, summary["standings"][name][key], y + shift, own)
             key_look = {"color": ink, "marker": "o", "ls": "", "mec": ink, **fill}
@@ -152,6 +155,12 @@ def lines(settings: Mapping[str, Any]) -> dict[str, dict[int, str]]:
     return {line: dict(sorted(of.items())) for line, of in found.items()}
 
 
+def _scored(summary: Mapping[str, Any], key: str, styles: Styles) -> Styles:
+    """Returns the styles of optimizers that have a number; others failed."""
+    rows = summary["standings"]
+    return {name: x for name, x in styles.items() if rows[name][key] is not None}
+
+
 def _line(cell: Cell, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns [p] steps and [s, p] losses, NaN from the first divergence on."""
     found = cell.best(metric).curves
@@ -191,7 +200,7 @@ def _interval(
 ) -> Mapping[str, float]:
     """Draws a value and its interval, and returns them."""
     axes.plot([one["low"], one["high"]], [y, y], color=style["color"], lw=2)
-    axes.plot(one["value"], y, **{**style, "ls": ""})
+    axes.plot(one["value"], y, **{**style, "ls": "", "ms": 8})
     return one
 
 

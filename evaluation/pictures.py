@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation import algoperf, panels, plots, race, standings
+from evaluation import algoperf, panels, plots, race
 from evaluation.plots import Draw
 from evaluation.results import Results
 from evaluation.standings import REPORTED
 from evaluation.words import bounds, least, number, share
 
 SMALL = (3.3, 2.9)  # inches; four beside each other on a screen
+FEW = 5  # tasks from which on a profile, in steps of one task, says anything
 Summary = Mapping[str, Any]
 
 
@@ -35,7 +36,7 @@ class Picture(NamedTuple):
 def verdict(results: Results, summary: Summary) -> list[Picture]:
     """Returns standings against the reference, and profiles of what is tuned."""
     found = []
-    if results.settings["reference"] and standings.compared(results):
+    if _against(summary):
         reference = results.settings["reference"]
         more = max(0, len(results.settings["optimizers"]) - 6)
         size = (SMALL[0], SMALL[1] + 0.2 * more)
@@ -52,9 +53,9 @@ def verdict(results: Results, summary: Summary) -> list[Picture]:
 
 
 def profiles(results: Results, rule: str) -> Iterator[Picture]:
-    """Yields performance profiles under a rule of AlgoPerf, if tasks have targets."""
+    """Yields performance profiles under a rule of AlgoPerf, of enough tasks."""
     pool = race.pool(results, race.targets(results), rule)
-    for unit in pool.times if pool.tasks else ():
+    for unit in pool.times if len(pool.tasks) >= FEW else ():
         caption = f"Performance profile in {unit}, {rule}"
         alt = f"{caption}. {_shares(pool, unit)}"
         yield _picture(results, panels.profile(pool, unit), caption, alt, SMALL)
@@ -90,14 +91,19 @@ def readme(results: Results, summary: Summary) -> bytes:
     """Returns the pictures of the verdict in one PNG, for a README."""
     pool = race.pool(results, race.targets(results), "tuned")
     rows = []
-    if results.settings["reference"] and standings.compared(results):
+    if _against(summary):
         rows.append([panels.speedups(summary), panels.ratios(summary)])
-    if pool.tasks:
+    if len(pool.tasks) >= FEW:
         rows.append([panels.profile(pool, unit) for unit in pool.times])
     if not rows:
         task = next(iter(results.settings["tasks"]))
         rows.append([panels.curves(results, task, split) for split in panels.SPLITS])
     return plots.png(rows, results.settings["optimizers"])
+
+
+def _against(summary: Summary) -> bool:
+    """Returns whether anything beside the reference is measured in its terms."""
+    return sum(bool(x["speedup"]) for x in summary["standings"].values()) > 1
 
 
 def _picture(
@@ -122,6 +128,9 @@ def _data_uri(svg: str) -> str:
 def _intervals(summary: Summary, key: str, title: str) -> str:
     texts = []
     for name, one in summary["standings"].items():
+        if one[key] is None:
+            texts.append(f"{name} failed")
+            continue
         prefix = least(one) if key == "speedup" else ""
         texts.append(f"{name} {prefix}{number(one[key]['value'])} {bounds(one[key])}")
     return f"{title}: {', '.join(texts)}."

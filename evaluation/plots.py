@@ -1,18 +1,22 @@
 """How pictures look: legible without colour, on light ground and on dark."""
 
+import hashlib
 import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lopt.baselines import BASELINES
+
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+LOOKS = [(DASHES[i % 5], MARKERS[i % 11]) for i in range(5 * 11)]  # all there are
 SIZE = (4.4, 3.1)  # inches; of a panel, wide enough to read on a phone
 FONT = "DejaVu Sans"  # what Matplotlib lays text out with
 
@@ -34,43 +38,71 @@ LIGHT = Theme(
     "#ffffff",
     "#1a1a1a",
     "#dddddd",
-    ("#d55e00", "#aa3377", "#b8860b"),
-    ("#0072b2", "#009e73", "#7a5195", "#666666"),
+    ("#d55e00", "#aa3377", "#b8860b", "#c0272d", "#8c510a"),
+    ("#0072b2", "#009e73", "#7a5195", "#666666", "#117a8b", "#5a7d1a", "#3f51b5"),
 )
 DARK = Theme(
     "#14171a",
     "#e8e8e8",
     "#3a3f44",
-    ("#ff8c3b", "#ee88bb", "#e3c04a"),
-    ("#56b4e9", "#2cc79d", "#c9a0ff", "#aaaaaa"),
+    ("#ff8c3b", "#ee88bb", "#e3c04a", "#ff6f61", "#d9a06b"),
+    ("#56b4e9", "#2cc79d", "#c9a0ff", "#aaaaaa", "#5fd3e0", "#a9c95b", "#8fa2ff"),
 )
 
 
 def styles(optimizers: Mapping[str, Mapping[str, Any]], theme: Theme) -> Styles:
-    """Returns {optimizer: how Matplotlib draws it}: no two have one marker and dash.
+    """Returns {optimizer: how Matplotlib draws it}, candidates first.
+
+    A name looks the same whatever else there is: one of `BASELINES` by its place there,
+    others by a hash. No two have one marker and dash: where others would, the later by
+    name takes the next look that is free.
 
     Args:
       optimizers: of the settings of `Results`.
       theme: whose colours to use.
     """
-    colours = {True: theme.baselines, False: theme.candidates}
-    left = {kind: itertools.cycle(own) for kind, own in colours.items()}
-    looks = zip(itertools.cycle(DASHES), itertools.cycle(MARKERS), strict=False)
+    places = _places(optimizers)
     order = sorted(optimizers, key=lambda name: optimizers[name]["baseline"])
-    found = {}
-    for name, (dash, marker) in zip(order, looks, strict=False):
-        baseline = optimizers[name]["baseline"]
-        found[name] = {
-            "color": next(left[baseline]),
-            "ls": dash,
-            "marker": marker,
-            "lw": 1.4 if baseline else 2.2,
-            "ms": 4.5 if baseline else 5.5,
-            "mec": theme.ground,
-            "mew": 0.5,
-            "zorder": 2.5 if baseline else 3,
-        }
+    return {
+        name: _style(name, places[name], optimizers[name]["baseline"], theme)
+        for name in order
+    }
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    """Returns {name: its place in `LOOKS`}, past the end where these do not suffice."""
+    house = list(BASELINES)
+    found = {name: house.index(name) for name in names if name in house}
+    others = range(len(house), len(LOOKS))
+    for name in sorted({*names} - found.keys()):
+        start = int.from_bytes(_digest(name)[:8]) % len(others)
+        free = [
+            i for i in (*others[start:], *others[:start]) if i not in found.values()
+        ]
+        found[name] = free[0] if free else len(LOOKS) + len(found)
     return found
+
+
+def _digest(name: str) -> bytes:
+    """Returns bytes that are the same in every process."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def _style(name: str, place: int, baseline: bool, theme: Theme) -> dict[str, Any]:
+    house = name in BASELINES
+    colours = theme.baselines if baseline or house else theme.candidates
+    shade = place if house else _digest(name)[8]  # the released rules differ in it
+    dash, marker = LOOKS[place % len(LOOKS)]
+    return {
+        "color": colours[shade % len(colours)],
+        "ls": dash,
+        "marker": marker,
+        "lw": 1.4 if baseline else 2.2,
+        "ms": 4.5 if baseline else 5.5,
+        "mec": theme.ground,
+        "mew": 0.5,
+        "zorder": 2.5 if baseline else 3,
+    }
 
 
 def svg(

@@ -1,6 +1,8 @@
 """The protocol: every optimizer on every task of a suite, tuned on other seeds."""
 
 import contextlib
+import datetime
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +62,8 @@ def evaluate(
         know. Those that are updated are judged by default.
       looks: times that held-out losses are taken, beside that at the start; a
         multiple of 4.
-      directory: where runs are kept, in `trials.sqlite`, so that none is repeated.
+      directory: where runs are kept, in `trials.sqlite`, so that none is repeated; by
+        default a temporary one, which is named and stays.
       say: takes lines of progress.
 
     Raises:
@@ -78,9 +81,12 @@ def evaluate(
     _check(named, {name: one[1] for name, one in tasks.items()}, plan, looks)
     growth = suites.growth(suite) if isinstance(suite, str) else {}
     bases = {task: x.base for task, x in growth.items()} if tuning.transfer else {}
+    if directory is None:
+        directory = tempfile.mkdtemp(prefix="lopt-evaluation-")
+        say(f"runs are kept in {directory}; directory={directory!r} goes on there")
     notes: list[str] = []
     with (
-        trials.opened(directory and Path(directory)) as store,
+        trials.opened(Path(directory)) as store,
         _watch() as seconds,
         pulse,
     ):
@@ -111,6 +117,10 @@ def evaluate(
         seconds=seconds,
         notes=tuple(dict.fromkeys(notes)),
         environment=machine.machine(),
+        made={
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "command": "evaluate(...) from Python",
+        },
     )
 
 

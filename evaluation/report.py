@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evaluation import page, pictures, results, tables, words
+from evaluation import page, pictures, results, tables, text, words
 from evaluation.markdown import markdown
 from evaluation.results import Results
 from evaluation.summary import summary
@@ -19,6 +19,7 @@ def write(
     found: Results,
     directory: str | os.PathLike,
     *,
+    title: str | None = None,
     config: Any = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -31,15 +32,16 @@ def write(
     Args:
       found: from `evaluate`.
       directory: created if need be; files of these names are replaced.
+      title: of page and Markdown; by default it names the suite.
       config: JSON values to record with the results.
       console: where to show the tables; the terminal by default.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     results.save(found, directory)
-    said = {**summary(found), "config": config}
-    text = json.dumps(said, indent=1, allow_nan=False)
-    (directory / "results.json").write_text(text + "\n", encoding="utf-8")
+    said = {**summary(found, title=title), "config": config}
+    numbers = json.dumps(said, indent=1, allow_nan=False)
+    (directory / "results.json").write_text(numbers + "\n", encoding="utf-8")
     (directory / "curves.png").write_bytes(pictures.readme(found, said))
     (directory / "report.md").write_text(markdown(said), encoding="utf-8")
     (directory / "index.html").write_text(page.page(found, said), encoding="utf-8")
@@ -48,17 +50,22 @@ def write(
 
 
 def show(summary: dict[str, Any], console: Console) -> None:
-    """Prints standings and verdict: plain lines when not on a terminal."""
+    """Prints standings and verdict: plain columns when not on a terminal."""
     table = tables.standings(summary)
-    (_rich if console.is_terminal else _plain)(table, console)
+    if console.is_terminal:
+        _rich(table, console)
+    else:
+        for line in text.lines(table):
+            say(line, console)
+        say("", console)
     for failure in words.failures(summary):
-        _say(failure, console, style="red")
+        say(failure, console, style="red")
     for note in summary["notes"]:
-        _say(f"warning: {note}", console)
+        say(f"warning: {note}", console)
     for one in summary["verdict"]:
-        _say(one["headline"], console, style="bold")
+        say(one["headline"], console, style="bold")
         for sentence in one["rest"]:
-            _say(sentence, console)
+            say(sentence, console)
 
 
 def _rich(table: tables.Table, console: Console) -> None:
@@ -80,14 +87,7 @@ def _rich(table: tables.Table, console: Console) -> None:
     console.print(drawn)
 
 
-def _plain(table: tables.Table, console: Console) -> None:
-    for line in table.lines:
-        fields = [
-            f"{column} {' '.join([field.text, *field.notes])}"
-            for column, field in zip(table.columns, line.fields, strict=True)
-        ]
-        _say(f"{line.name} ({line.note}): {'; '.join(fields)}", console)
-
-
-def _say(text: str, console: Console, **options: Any) -> None:
-    console.print(text, soft_wrap=True, markup=False, **options)
+def say(line: str, console: Console, **options: Any) -> None:
+    """Prints a line: wrapped at words on a terminal, else as it is."""
+    soft = not console.is_terminal
+    console.print(line, soft_wrap=soft, markup=False, **options)

@@ -82,6 +82,8 @@ class Results(NamedTuple):
       seconds: {"total", "compile"}: wall-clock, and compiling as part of it.
       notes: warnings, such as optima at the edge of a range.
       environment: versions and hardware.
+      made: {"date": in UTC, as 2026-11-27; "command": by what}; empty for those saved
+        before it was kept.
     """
 
     settings: dict[str, Any]
@@ -89,6 +91,19 @@ class Results(NamedTuple):
     seconds: dict[str, float]
     notes: tuple[str, ...]
     environment: dict[str, Any]
+    made: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        """Returns a few lines: what was judged, the verdict, and where the rest is."""
+        from evaluation import brief  # which is above: it reads what is said here
+
+        return brief.text(self)
+
+    def _repr_html_(self) -> str:
+        """Returns the standings for notebooks."""
+        from evaluation import brief
+
+        return brief.html(self)
 
     def cell(self, optimizer: str, task: str) -> Cell:
         """Returns one cell."""
@@ -131,6 +146,7 @@ def load(directory: Path) -> Results:
         seconds=said["seconds"],
         notes=tuple(said["notes"]),
         environment=said["environment"],
+        made=said["made"] if "made" in said else {},
     )
 
 

@@ -52,6 +52,9 @@ REPORTED = {
 class Standing(NamedTuple):
     """How an optimizer does over all tasks that the reference was run on.
 
+    What is measured by losses is None where no run of these tasks has one: all failed
+    or diverged.
+
     Attributes:
       speedup: IQM over tasks and seeds of the steps that the reference needs for the
         same final loss, over the candidate's.
@@ -170,36 +173,49 @@ def _standing(results: Results, name: str) -> Standing:
         if x.task in tasks
     }
     slower = {task: a.seconds / b.seconds for task, (a, b) in both.items()}
-    ratios, censored = speedups(results, name, tasks)
-    pairs = {
-        metric: [runs(results, x, metric, tasks) for x in (name, reference)]
-        for metric in ("final", "test")
-    }
-    final, test = (_ratio(*pairs[metric]) for metric in ("final", "test"))
+    final, test = (_against(results, name, metric) for metric in ("final", "test"))
+    speed = _speed(results, name, slower) if final else {}
     return base._replace(
-        speedup=scores.geometric(scores.stratified(np.log(ratios))),
-        # Where it failed it has no seconds, and the least speed-up anyhow.
-        speedup_seconds=scores.geometric(
-            scores.stratified(
-                np.log(ratios / np.array([[slower.get(x, 1.0)] for x in tasks]))
-            )
-        ),
-        censored=float(censored.mean()),
-        loss_ratio=final,
-        test_ratio=test,
-        improvement=_chance(*pairs["final"]),
-        test_improvement=_chance(*pairs["test"]),
+        **speed,
+        loss_ratio=_ratio(final),
+        test_ratio=_ratio(test),
+        improvement=_chance(final),
+        test_improvement=_chance(test),
         step_ratio=_median([*slower.values()]),
         peak_ratio=_median([a.peak_bytes / b.peak_bytes for a, b in both.values()]),
     )
 
 
-def _ratio(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    return scores.geometric(scores.stratified(scores.loss_ratio(ours, theirs)))
+def _speed(
+    results: Results, name: str, slower: dict[str, float]
+) -> dict[str, Interval | float]:
+    """Returns speed-ups in steps and seconds, and the share of censored runs."""
+    tasks = compared(results)
+    ratios, censored = speedups(results, name, tasks)
+    # Where it failed it has no seconds, and the least speed-up anyhow.
+    seconds = ratios / np.array([[slower.get(x, 1.0)] for x in tasks])
+    return {
+        "speedup": scores.geometric(scores.stratified(np.log(ratios))),
+        "speedup_seconds": scores.geometric(scores.stratified(np.log(seconds))),
+        "censored": float(censored.mean()),
+    }
 
 
-def _chance(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    return scores.probability_of_improvement(ours, theirs)
+def _against(results: Results, name: str, metric: str) -> list[np.ndarray] | None:
+    """Returns [k, s] of an optimizer and of the reference, if it has any."""
+    tasks, reference = compared(results), results.settings["reference"]
+    ours, theirs = (runs(results, x, metric, tasks) for x in (name, reference))
+    return [ours, theirs] if np.isfinite(ours).any() else None
+
+
+def _ratio(pair: list[np.ndarray] | None) -> Interval | None:
+    if pair is None:
+        return None
+    return scores.geometric(scores.stratified(scores.loss_ratio(*pair)))
+
+
+def _chance(pair: list[np.ndarray] | None) -> Interval | None:
+    return None if pair is None else scores.probability_of_improvement(*pair)
 
 
 def _row(cell: Cell, metric: str) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation import race, scores, standings, words
+from evaluation import race, scores, standings, verdicts
 from evaluation.results import Results
 from evaluation.standings import REPORTED
 from evaluation.tuning import DECAY, METRICS
@@ -27,17 +27,19 @@ EXPLAINED = {
 }
 
 
-def summary(results: Results) -> dict[str, Any]:
+def summary(results: Results, *, title: str | None = None) -> dict[str, Any]:
     """Returns all numbers of an evaluation but the curves, as JSON values.
 
     What is not finite is None, with the seeds that diverged beside it.
 
     Args:
       results: from `evaluate`.
+      title: of the report; by default it names the suite.
     """
     ranked = standings.standings(results)
     aims = race.targets(results)
     said = {
+        "title": title or f"Optimizers on {results.settings['suite']}",
         "metrics": EXPLAINED,
         "standings": {name: _standing(one) for name, one in ranked.items()},
         "tasks": {
@@ -51,9 +53,10 @@ def summary(results: Results) -> dict[str, Any]:
         "seconds": results.seconds,
         "notes": list(results.notes),
         "environment": results.environment,
+        "made": results.made,
     }
     said = _jsonable(said)
-    return {"verdict": [x._asdict() for x in words.verdicts(said)], **said}
+    return {"verdict": [x._asdict() for x in verdicts.verdicts(said)], **said}
 
 
 def budget(results: Results) -> dict[str, dict[str, int]]:
@@ -121,7 +124,7 @@ def _rows(results: Results, task: str) -> Iterator[dict[str, Any]]:
 
 def _speedup(results: Results, name: str, task: str) -> dict[str, Any] | None:
     """Returns the geometric mean of a speed-up, and how many seeds are censored."""
-    if task not in standings.compared(results):
+    if task not in standings.compared(results) or not _ended(results, name, [task]):
         return None
     ratios, censored = standings.speedups(results, name, [task])
     mean = scores.geometric(scores.interval(np.log(ratios[0])))
@@ -165,10 +168,10 @@ def _control(results: Results) -> Iterator[dict[str, Any]]:
         for baseline, its in optimizers.items():
             if of["trials"] or of["baseline"] or not its["trials"]:
                 continue
-            pairs = [
-                _equal(results, name, baseline, task)
-                for task in results.settings["tasks"]
-            ]
+            tasks = list(results.settings["tasks"])
+            if not _ended(results, name, tasks):
+                continue
+            pairs = [_equal(results, name, baseline, task) for task in tasks]
             pairs = [x for x in pairs if x]
             if pairs:
                 trials, logs = zip(*pairs, strict=True)
@@ -195,6 +198,11 @@ def _equal(
         default = METRICS["final"](theirs.chosen["default"].curves)
     best = np.fmin(default, expected)
     return trials, scores.loss_ratio(mine, best)[0]
+
+
+def _ended(results: Results, name: str, tasks: list[str]) -> bool:
+    """Returns whether any run of some tasks has a final loss."""
+    return bool(np.isfinite(standings.runs(results, name, "final", tasks)).any())
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> scores.Interval:

@@ -4,9 +4,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evaluation.standings import REPORTED
-from evaluation.words import Summary, bounds, budget, duration, least, number, share
+from evaluation.words import (
+    Summary,
+    bounds,
+    budget,
+    duration,
+    leader,
+    least,
+    number,
+    share,
+)
 
 Row = Mapping[str, Any]
+Interval = Mapping[str, float]
+NONE = "–"  # what failed or diverged in every run has no number
 
 
 class Field(NamedTuple):
@@ -15,7 +26,7 @@ class Field(NamedTuple):
     Attributes:
       text: the number, or what is there instead.
       notes: its interval, and what else belongs under it.
-      best: whether no other optimizer does better in this column.
+      best: whether it is better than all others of its column, by `words.leader`.
     """
 
     text: str
@@ -46,34 +57,58 @@ class Column(NamedTuple):
     Attributes:
       title: with the unit.
       sign: 1 where more is better, -1 where less is, 0 where nothing is marked.
-      key: row -> the number that is compared; None without one.
+      interval: row -> what is compared, with bounds; None without a number.
       field: row -> what is shown.
     """
 
     title: str
     sign: int
-    key: Callable[[Row], float | None]
+    interval: Callable[[Row], Interval | None]
     field: Callable[[Row], Field]
 
 
 def standings(summary: Summary) -> Table:
-    """Returns how optimizers do over all tasks."""
-    columns = [
-        _interval_column("speed-up in steps", "speedup", 1),
-        _interval_column("final loss ratio", "loss_ratio", -1),
-        _interval_column("test loss ratio", "test_ratio", -1),
+    """Returns the five numbers that decide, over all tasks.
+
+    Less work for an equal loss, in steps and by the clock; how low it ends, on training
+    data and on data not trained on; and how often there is nothing to speak of. All
+    else is in `others`.
+    """
+    lost = Column("diverged or failed", 0, lambda x: None, _lost)
+    columns = [*(_against(summary) or _algoperf()), lost]
+    return _table(summary, summary["standings"], columns)
+
+
+def others(summary: Summary) -> Table:
+    """Returns what else there is over all tasks: chances, AlgoPerf's scores, costs."""
+    chances = [
         _interval_column("P(lower final loss)", "improvement", 1),
         _interval_column("P(lower test loss)", "test_improvement", 1),
-        _algoperf_column("tuned"),
-        _algoperf_column("untuned"),
-        Column("diverged or failed", 0, lambda x: x["diverged"], _lost),
-        Column("time of a step", 0, lambda x: x["optimizer_seconds"], _time),
-        Column("state, bytes per parameter", 0, lambda x: x["state_bytes"], _state),
-        Column("peak memory", 0, lambda x: x["peak_ratio"], _peak),
+        *_algoperf(),
     ]
-    if all(one["speedup"] is None for one in summary["standings"].values()):
-        columns = columns[5:]  # there is no reference, or it failed everywhere
+    costs = [
+        Column("time of a step", 0, lambda x: None, _time),
+        Column("state, bytes per parameter", 0, lambda x: None, _state),
+        Column("peak memory", 0, lambda x: None, _peak),
+    ]
+    columns = [*(chances if _against(summary) else []), *costs]
     return _table(summary, summary["standings"], columns)
+
+
+def _against(summary: Summary) -> list[Column]:
+    """Returns what is said in the reference's terms, if anything is."""
+    if all(one["speedup"] is None for one in summary["standings"].values()):
+        return []
+    return [
+        _speedup_column("steps", "speedup"),
+        _speedup_column("seconds", "speedup_seconds"),
+        _interval_column("final loss ratio", "loss_ratio", -1),
+        _interval_column("test loss ratio", "test_ratio", -1),
+    ]
+
+
+def _algoperf() -> list[Column]:
+    return [_algoperf_column(rule) for rule in ("tuned", "untuned")]
 
 
 def task(summary: Summary, name: str) -> Table:
@@ -83,12 +118,7 @@ def task(summary: Summary, name: str) -> Table:
     columns = [_metric_column(metric) for metric in metrics]
     if any(row.get("speedup") for row in rows.values()):
         columns.append(
-            Column(
-                "speed-up in steps",
-                1,
-                lambda x: x["speedup"] and x["speedup"]["value"],
-                _task_speedup,
-            )
+            Column("speed-up in steps", 1, lambda x: x["speedup"], _task_speedup)
         )
     columns.append(Column("diverged", 0, lambda x: None, _seeds))
     return _table(summary, rows, columns)
@@ -98,53 +128,66 @@ def _table(
     summary: Summary, rows: Mapping[str, Row], columns: Sequence[Column]
 ) -> Table:
     optimizers = summary["settings"]["optimizers"]
-    ran = [row for row in rows.values() if not row.get("error")]
+    ran = {name: row for name, row in rows.items() if not row.get("error")}
+    best = [_best(column, ran) for column in columns]
     lines = []
     for name, row in rows.items():
         error = row.get("error")
-        fields = [] if error else [_marked(column, row, ran) for column in columns]
+        fields = [
+            column.field(row)._replace(best=name == first)
+            for column, first in zip(columns, best, strict=True)
+            if not error
+        ]
         candidate = not optimizers[name]["baseline"]
         lines.append(Line(name, budget(name, summary), candidate, fields, error))
     lines.sort(key=lambda line: not line.candidate)
     return Table([column.title for column in columns], lines)
 
 
-def _marked(column: Column, row: Row, rows: Sequence[Row]) -> Field:
-    field, own = column.field(row), column.key(row)
-    values = [column.sign * x for x in map(column.key, rows) if x is not None]
-    best = column.sign != 0 and own is not None and column.sign * own == max(values)
-    return field._replace(best=best)
+def _best(column: Column, rows: Mapping[str, Row]) -> str | None:
+    if not column.sign:
+        return None
+    found = {name: column.interval(row) for name, row in rows.items()}
+    return leader(found, column.sign)
 
 
 def _interval_column(title: str, key: str, sign: int) -> Column:
     def field(row: Row) -> Field:
-        one, notes = row[key], ()
-        if key == "speedup":
-            seconds = number(row["speedup_seconds"]["value"])
-            notes = tuple(
-                note.replace(" ", "\N{NO-BREAK SPACE}")
-                for note in (
-                    f"{share(row['censored'])} censored",
-                    f"{seconds} by seconds",
-                )
-            )
-        prefix = "≥ " if key == "speedup" and least(row) else ""
+        one = row[key]
+        return Field(number(one["value"]), (bounds(one),)) if one else Field(NONE)
+
+    return Column(title, sign, lambda row: row[key], field)
+
+
+def _speedup_column(unit: str, key: str) -> Column:
+    def field(row: Row) -> Field:
+        one = row[key]
+        if one is None:
+            return Field(NONE)
+        prefix = "≥ " if least(row) else ""
+        censored = f"{share(row['censored'])} censored"
+        notes = (censored.replace(" ", "\N{NO-BREAK SPACE}"),) * (unit == "steps")
         return Field(prefix + number(one["value"]), (bounds(one), *notes))
 
-    return Column(title, sign, lambda row: row[key]["value"], field)
+    return Column(f"speed-up in {unit}", 1, lambda row: row[key], field)
 
 
 def _algoperf_column(rule: str) -> Column:
     def points(row: Row) -> Mapping[str, float | None]:
-        return row["algoperf"].get(rule) or {"steps": None, "seconds": None}
+        none = row["diverged"] == 1 or rule not in row["algoperf"]
+        return dict.fromkeys(("steps", "seconds")) if none else row["algoperf"][rule]
 
     def field(row: Row) -> Field:
         steps, seconds = (points(row)[unit] for unit in ("steps", "seconds"))
         if steps is None:
-            return Field("–")
+            return Field(NONE)
         return Field(f"{steps:.2f}", (f"{seconds:.2f} by seconds",))
 
-    return Column(f"AlgoPerf score, {rule}", 1, lambda row: points(row)["steps"], field)
+    def interval(row: Row) -> Interval | None:
+        steps = points(row)["steps"]
+        return None if steps is None else dict.fromkeys(("low", "high"), steps)
+
+    return Column(f"AlgoPerf score, {rule}", 1, interval, field)
 
 
 def _lost(row: Row) -> Field:
@@ -157,7 +200,7 @@ def _lost(row: Row) -> Field:
 
 def _time(row: Row) -> Field:
     if row["optimizer_seconds"] is None:
-        return Field("–")
+        return Field(NONE)
     update = f"update {duration(row['optimizer_seconds'])}"
     if row["step_ratio"] is None:
         return Field(update)
@@ -166,12 +209,12 @@ def _time(row: Row) -> Field:
 
 def _state(row: Row) -> Field:
     size = row["state_bytes"]
-    return Field("–" if size is None else f"{size:.1f}")
+    return Field(NONE if size is None else f"{size:.1f}")
 
 
 def _peak(row: Row) -> Field:
     ratio = row["peak_ratio"]
-    return Field("–" if ratio is None else f"{number(ratio)}×")
+    return Field(NONE if ratio is None else f"{number(ratio)}×")
 
 
 def _metric_column(metric: str) -> Column:
@@ -191,13 +234,15 @@ def _metric_column(metric: str) -> Column:
     return Column(
         REPORTED[metric].title + (", %" if accuracy else ""),
         1 if accuracy else -1,
-        lambda row: row["metrics"][metric]["value"],
+        lambda row: row["metrics"][metric],
         field,
     )
 
 
 def _task_speedup(row: Row) -> Field:
     one = row["speedup"]
+    if one is None:
+        return Field(NONE)
     notes = [bounds(one)]
     if one["censored"]:
         notes.append(f"{one['censored']} seeds censored")

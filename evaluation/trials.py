@@ -122,12 +122,11 @@ def kept(directory: Path) -> int:
 
 
 @contextlib.contextmanager
-def opened(directory: Path | None) -> Any:
-    """Yields the store of a directory, which it makes, or one in memory."""
-    if directory is not None:
-        directory = commands.path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-    store = Store(directory and directory / FILE)
+def opened(directory: Path) -> Any:
+    """Yields the store of a directory, which it makes."""
+    directory = commands.path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    store = Store(directory / FILE)
     try:
         yield store
     finally:

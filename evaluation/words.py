@@ -1,35 +1,10 @@
 """What a report says of a summary in words, and how it writes numbers."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
-
-from evaluation.standings import REPORTED
-from evaluation.tuning import METRICS
+from collections.abc import Collection, Mapping
+from typing import Any
 
 Summary = Mapping[str, Any]
-OUTCOMES = ("better", "level", "worse", "diverged")
-
-
-class Verdict(NamedTuple):
-    """What is said of a candidate before all else.
-
-    Attributes:
-      headline: one sentence.
-      rest: shorter ones.
-    """
-
-    headline: str
-    rest: list[str]
-
-
-def verdicts(summary: Summary) -> list[Verdict]:
-    """Returns what is said of each candidate, or, of baselines alone, who is best."""
-    optimizers = summary["settings"]["optimizers"]
-    candidates = [name for name, of in optimizers.items() if not of["baseline"]]
-    if not candidates or summary["standings"][candidates[0]]["speedup"] is None:
-        return [Verdict(_best(summary), [])]
-    return [_verdict(name, summary) for name in candidates]
 
 
 def failures(summary: Summary) -> list[str]:
@@ -76,6 +51,59 @@ def least(one: Mapping[str, Any]) -> str:
     return "at least " if one["censored"] > 0.25 else ""
 
 
+def leader(found: Mapping[str, Mapping[str, Any] | None], sign: int) -> str | None:
+    """Returns whose interval lies wholly beyond all others', if anyone's does.
+
+    So none of equal ones leads, and nobody who stands alone.
+
+    >>> leader({"a": {"low": 1, "high": 2}, "b": {"low": 2.5, "high": 3}}, -1)
+    'a'
+
+    Args:
+      found: intervals by name; None or without bounds where there is no number.
+      sign: 1 where more is better, -1 where less is.
+    """
+    ends = {
+        name: sorted((sign * one["low"], sign * one["high"]))
+        for name, one in found.items()
+        if one and one["low"] is not None
+    }
+    for name, (low, _) in ends.items():
+        others = [high for other, (_, high) in ends.items() if other != name]
+        if others and low > max(others):
+            return name
+    return None
+
+
+def scope(summary: Summary) -> str:
+    """Returns what was evaluated, and on which day."""
+    settings = summary["settings"]
+    counts = f"{count(settings['tasks'], 'task')} × {count(settings['seeds'], 'seed')}"
+    return ", ".join([f"{settings['suite']}: {counts}", *_date(summary)])
+
+
+def made(summary: Summary) -> list[str]:
+    """Returns sentences on when and by what an evaluation was made, and with what."""
+    how = summary["made"]
+    known = [f"Evaluated on {x} (UTC)." for x in _date(summary)]
+    known += [f"By: {how['command']}"] if "command" in how else []
+    return [*known, f"With: {settings(summary['environment'])}."]
+
+
+def _date(summary: Summary) -> list[str]:
+    """Returns the day, unless the evaluation is older than days are kept."""
+    return [summary["made"]["date"]] if "date" in summary["made"] else []
+
+
+def count(things: Collection[Any], noun: str) -> str:
+    """Returns how many there are.
+
+    >>> count([5], "task"), count([5, 6], "seed")
+    ('1 task', '2 seeds')
+    """
+    return f"{len(things)} {noun}{'s' if len(things) != 1 else ''}"
+
+
 def number(value: float) -> str:
     """Returns three significant digits, in plain notation where that is short.
 
@@ -110,55 +138,3 @@ def duration(seconds: float) -> str:
 def bounds(one: Mapping[str, float]) -> str:
     """Returns an interval in brackets."""
     return f"[{number(one['low'])}, {number(one['high'])}]"
-
-
-def _verdict(name: str, summary: Summary) -> Verdict:
-    """Returns what a candidate is worth in the reference's terms."""
-    one, reference = summary["standings"][name], summary["settings"]["reference"]
-    tuned = "tuned" if summary["budget"][reference]["trials"] else "untuned"
-    headline = (
-        f"{name} is {least(one)}{number(one['speedup']['value'])} times as fast in "
-        f"steps as {tuned} {reference} {bounds(one['speedup'])}."
-    )
-    final, test = (
-        f"{number(one[key]['value'])} {bounds(one[key])}"
-        for key in ("loss_ratio", "test_ratio")
-    )
-    ratios = (
-        f"Final training loss {final} times, test loss {test} times {reference}'s; "
-        f"{share(one['diverged'])} of runs diverged or failed. In seconds it is "
-        f"{number(one['speedup_seconds']['value'])} {bounds(one['speedup_seconds'])} "
-        f"times as fast."
-    )
-    return Verdict(headline, [ratios, *_outcomes(name, summary)])
-
-
-def _best(summary: Summary) -> str:
-    """Returns who has the lowest mean test loss, on how many tasks."""
-    winners = []
-    for of in summary["tasks"].values():
-        means = {
-            row["optimizer"]: row["metrics"]["test"]["value"]
-            for row in of["rows"]
-            if not row["error"]
-        }
-        known = {name: mean for name, mean in means.items() if mean is not None}
-        winners += [min(known, key=known.get)] if known else []
-    counts = ", ".join(f"{x} on {winners.count(x)}" for x in dict.fromkeys(winners))
-    return f"Lowest in test loss: {counts or 'none'} of {len(summary['tasks'])} tasks."
-
-
-def _outcomes(name: str, summary: Summary) -> Iterator[str]:
-    """Yields on how many tasks a candidate is better, level, or worse."""
-    own = [c for c in summary["comparisons"] if c["candidate"] == name]
-    parts = []
-    for metric in METRICS:
-        found = [c["outcome"] for c in own if c["metric"] == metric]
-        counts = [f"{found.count(x)} {x}" for x in OUTCOMES if x in found]
-        if counts:
-            parts.append(f"{REPORTED[metric].title}: {', '.join(counts)}")
-    if parts:
-        yield (
-            f"Against the best baseline of each of {len(summary['tasks'])} tasks: "
-            f"{'; '.join(parts)}."
-        )

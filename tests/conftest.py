@@ -19,6 +19,15 @@ _SETS = tempfile.TemporaryDirectory(prefix="tfds-")
 os.environ["TFDS_DATA_DIR"] = _SETS.name
 
 
+@pytest.fixture(autouse=True, scope="session")
+def temporary_files_lie_among_those_of_pytest(tmp_path_factory):
+    """Keeps what evaluations without a directory leave: pytest removes old ones."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+    yield
+    patch.undo()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_this_file_only():
     """Clears what JAX has compiled: past 8,192 programs it counts none as cached."""

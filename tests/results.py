@@ -94,6 +94,7 @@ def results():
         seconds={"total": 9.0, "compile": 2.0},
         notes=("a note",),
         environment=machine(),
+        made={"date": "2026-11-27", "command": "python -m evaluation '--a=b c'"},
     )
     return diverged(found, "sgdm", "mlp-widthx2", seeds=[2])
 

@@ -48,6 +48,7 @@ def test_what_is_alike_is_one_and_what_differs_is_labelled(runs):
         "new",
     ]
     assert both.settings["reference"] == "slow"
+    assert both.made["command"].split("; ")[1] == "b: evaluate(...) from Python"
     for label, found in loaded(runs).items():
         for task in ("short", "long"):
             ours, theirs = (

@@ -1,6 +1,9 @@
+import datetime
 import functools
 import json
+import re
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -252,6 +255,23 @@ def test_a_second_evaluation_makes_only_what_is_new(tmp_path, monkeypatch):
     assert len(made) == count + 2
 
 
+def test_without_a_directory_runs_are_kept_in_a_temporary_one_that_is_named():
+    lines = []
+    judged({"mine": plain}, say=lines.append)
+    place = re.match("runs are kept in (\\S+);", lines[0])[1]
+    assert "/lopt-evaluation-" in place
+    assert trials.kept(Path(place)) >= len(SEEDS)
+    judged({"mine": plain}, directory=place, say=lines.append)
+    assert "kept from before" in lines[-1]
+
+
+def test_results_say_on_which_day_and_by_what_they_were_made():
+    today = datetime.datetime.now(datetime.UTC).date()
+    made = judged({"mine": plain}).made
+    assert today - datetime.date.fromisoformat(made["date"]) <= datetime.timedelta(1)
+    assert made["command"] == "evaluate(...) from Python"
+
+
 @pytest.mark.parametrize("limit", ["LANES", "WORK"])
 def test_chunks_give_what_one_program_gives(limit, monkeypatch):
     whole, sizes, real = judged({"adam": SMALL}).cells[0], [], curves.run
@@ -364,5 +384,5 @@ def test_a_full_disk_is_no_fault_of_the_optimizer_s_and_names_the_file(monkeypat
         self.database.execute("PRAGMA max_page_count = 3")
 
     monkeypatch.setattr(trials.Store, "__init__", small)
-    with pytest.raises(commands.DiskFull, match="no room for :memory:"):
+    with pytest.raises(commands.DiskFull, match="no room for .*trials.sqlite"):
         judged({"mine": plain})

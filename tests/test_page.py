@@ -10,16 +10,28 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from evaluation import page, panels, plots, race
+import lopt
+from evaluation import page, panels, pictures, plots, race
 from evaluation.summary import summary
-from tests.results import ERROR, RATES, SEEDS, STEPS, TASKS, changed, diverged, renamed
+from lopt.baselines import BASELINES
+from tests.results import (
+    ERROR,
+    RATES,
+    SEEDS,
+    STEPS,
+    TASKS,
+    changed,
+    diverged,
+    failed,
+    renamed,
+)
 from tests.results import results as toy
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
     None,
 )
-PICTURES = 2 + 2 * 2 + 1 + 2 * len(TASKS)  # intervals, profiles, growth, curves
+PICTURES = 2 + 1 + 2 * len(TASKS)  # intervals, growth, curves
 
 
 @functools.cache
@@ -42,6 +54,64 @@ def test_the_page_is_self_contained():
     assert not re.search(
         r"<script|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\(", text()
     )
+
+
+def test_the_first_table_has_five_measures_and_the_rest_is_folded():
+    first, rest = text().split("<summary>More measures</summary>")[:2]
+    assert first.count('<th scope="col">') == 1 + 5
+    assert first.rstrip().endswith("<details>") and "peak memory" not in first
+    folded = rest[: rest.index("</details>")]
+    assert "peak memory" in folded and "AlgoPerf score, untuned" in folded
+
+
+def test_the_page_says_when_and_by_what_it_was_made():
+    assert "toy-v1: 3 tasks × 3 seeds, 2026-11-27" in text()
+    end = html.unescape(text()[text().index("Environment") :])
+    assert "By: python -m evaluation '--a=b c'" in end
+    assert "jax 0." in end and "optax" in end
+
+
+@pytest.mark.parametrize("count, profiles", [(4, 0), (5, 2)])
+def test_profiles_are_of_five_tasks_or_more(count, profiles, monkeypatch):
+    monkeypatch.setattr(plots, "svg", lambda *a, **k: "")
+    found = tasks(count)
+    assert len(list(pictures.profiles(found, "tuned"))) == profiles
+    rows = []
+    monkeypatch.setattr(plots, "png", lambda draws, of: rows.extend(draws) or b"")
+    pictures.readme(found, summary(found))
+    assert len(rows) == (2 if profiles else 1)
+
+
+def tasks(count):
+    """Returns the bowl under so many names."""
+    names = [f"bowl{i}" for i in range(count)]
+    bowls = [x for x in toy().cells if x.task == "bowl"]
+    settings = toy().settings
+    same = dict.fromkeys(names, settings["tasks"]["bowl"])
+    return toy()._replace(
+        settings=settings | {"tasks": same},
+        cells=tuple(x._replace(task=name) for name in names for x in bowls),
+    )
+
+
+def test_what_failed_is_in_no_picture_and_its_words_say_so():
+    found = summary(failed(toy(), "mine"))
+    for draw in (panels.speedups(found), panels.ratios(found)):
+        labels = [x.get_text() for x in drawn(draw)[0].get_yticklabels()]
+        assert "mine" not in labels and "sgdm" in labels
+    said = page.page(failed(toy(), "mine"), found)
+    assert "mine failed, adam 1.00" in said
+
+
+def test_nothing_is_drawn_against_a_reference_that_stands_alone():
+    found = failed(failed(toy(), "mine"), "sgdm")
+    assert pictures.verdict(found, summary(found)) == []
+
+
+def test_intervals_of_the_verdict_are_not_broken():
+    headline = summary(toy())["verdict"][0]["headline"]
+    assert headline not in text()
+    assert headline.replace(", ", ",\N{NO-BREAK SPACE}") in text()
 
 
 def test_links_lead_somewhere():
@@ -127,9 +197,40 @@ def test_many_warnings_are_folded():
 
 
 def test_no_two_optimizers_look_alike_without_colour():
-    many = {f"{i}": {"baseline": i > 2} for i in range(20)}
+    many = {f"{i}": {"baseline": i > 2} for i in range(41)}
     looks = plots.styles(many, plots.LIGHT).values()
     assert len({(str(x["ls"]), x["marker"]) for x in looks}) == len(many)
+
+
+def looks(*names):
+    """Returns how each is drawn, whatever it is by."""
+    known = {name: {"baseline": name in BASELINES} for name in names}
+    return plots.styles(known, plots.LIGHT)
+
+
+@pytest.mark.parametrize("name", ["adam", "muadam", "demo", "mine"])
+def test_an_optimizer_looks_the_same_whatever_else_is_on_the_page(name):
+    others = ("sgdm", "adamw", "yours", "learned", "mu_mlp")
+    alone = looks(name)[name]
+    assert looks(*others, name)[name] == looks(name, *others)[name] == alone
+
+
+def test_looks_are_the_same_in_another_process():
+    assert looks("mine")["mine"]["marker"] == "v"
+    assert looks("adam")["adam"]["marker"] == plots.MARKERS[[*BASELINES].index("adam")]
+
+
+def test_house_baselines_and_released_rules_differ_in_colour():
+    for names in (list(BASELINES)[:7], lopt.released()):
+        colours = {x["color"] for x in looks(*names).values()}
+        assert len(colours) == len(names)
+
+
+def test_of_two_that_would_look_alike_the_later_by_name_gives_way(monkeypatch):
+    monkeypatch.setattr(plots, "_digest", lambda name: bytes(9))
+    first, second = looks("a")["a"], looks("b", "a")
+    assert second["a"] == first and looks("b")["b"] == first
+    assert second["b"]["marker"] != first["marker"]
 
 
 @pytest.mark.parametrize("theme", [plots.LIGHT, plots.DARK])
