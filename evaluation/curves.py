@@ -308,7 +308,11 @@ def offered(
       value_fn: params -> the loss on the same batch; it may be called with more.
     """
 
-    def loss(params: Params, *_: Any, **__: Any) -> jax.Array:
+    # By name, as Optax's line searches refuse what no function of theirs takes.
+    def loss(
+        params: Params, *_: Any, obj_fn: Any = None, grad_fn: Any = None, **__: Any
+    ) -> jax.Array:
+        del obj_fn, grad_fn
         return value_fn(params)
 
     return {
