@@ -33,6 +33,11 @@ class Plan(NamedTuple):
     reference: str | None
     factors: tuple[int, ...]
 
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Returns what others' speed-ups are measured by, and runs for longer too."""
+        return () if self.reference is None else (self.reference, entrants.CONSTANT)
+
 
 def guarded(
     name: str,
@@ -119,7 +124,7 @@ def _alone(
         valid = within.get("valid", within["default"]).valid[0]
         aims = np.where(np.isfinite(valid), valid, np.inf).min(-1)
     longer = {}
-    for factor in plan.factors if name == plan.reference else ():
+    for factor in plan.factors if name in plan.measures else ():
         length, again = factor * place.num_steps, choices
         if factor > 1 and not plan.tuning.transfer:
             again = tuned(there, length, plan, maker)[1]

@@ -20,6 +20,16 @@ from tasks.base import TaskFamily
 
 Entrant = Baseline | optax.GradientTransformation | Callable[..., Any]
 
+# The scale on which speed-ups of VeLO (arXiv:2211.09760) and Celo are told.
+CONSTANT = "adam-constant"
+CONSTANT_RATES = Baseline(
+    BASELINES["adam"].build,
+    {"learning_rate": Range(1e-6, 10**0.5)},  # half decades
+    {"learning_rate": 1e-3},
+    traced=True,
+    rates=14,
+)
+
 
 class Contender(NamedTuple):
     """An optimizer on a family.

@@ -72,6 +72,8 @@ def evaluate(
     named = entrants.by_name(optimizers, eval_params)
     if reference in BASELINES and reference not in named:
         named |= {reference: BASELINES[reference]}
+    if reference is not None and tuning.protocol != "none":
+        named = {entrants.CONSTANT: entrants.CONSTANT_RATES} | named
     plan = _plan(tuning, seeds, reference, reference_lengths)
     tuning = plan.tuning
     (looks,) = checks.wholes("looks", [looks], least=1)
@@ -200,7 +202,7 @@ def _cells(
 def _work(entrant: Baseline, name: str, place: Place, plan: Plan) -> float:
     """Returns about how much a cell has to compute."""
     trials = _trials(entrant, plan)
-    lengths = sum(plan.factors) if name == plan.reference else 1
+    lengths = sum(plan.factors) if name in plan.measures else 1
     reported = (4 if trials else 1) * len(plan.seeds) * (lengths + 0.75)
     runs = trials * len(plan.tuning.seeds) * lengths + reported
     return COMPILING + runs * place.num_steps * place.flops

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 
 from evaluation import algoperf, race, scores
 from evaluation.curves import Curves
+from evaluation.entrants import CONSTANT
 from evaluation.results import Cell, Results
 from evaluation.scores import Interval
 from evaluation.tuning import DECAY, METRICS
@@ -59,6 +60,8 @@ class Standing(NamedTuple):
       speedup: IQM over tasks and seeds of the steps that the reference needs for the
         same final loss, over the candidate's.
       speedup_seconds: the same in seconds, of steps that do nothing else.
+      speedup_constant: the same in steps over Adam at the best of constant rates, where
+        that takes part.
       censored: share of runs whose loss the reference never reached.
       loss_ratio: IQM of the final training loss over the reference's.
       test_ratio: IQM of the test loss over the reference's.
@@ -76,6 +79,7 @@ class Standing(NamedTuple):
 
     speedup: Interval | None
     speedup_seconds: Interval | None
+    speedup_constant: Interval | None
     censored: float | None
     loss_ratio: Interval | None
     test_ratio: Interval | None
@@ -133,13 +137,15 @@ def compared(results: Results) -> list[str]:
 
 
 def speedups(
-    results: Results, optimizer: str, tasks: list[str]
+    results: Results, optimizer: str, tasks: list[str], over: str | None = None
 ) -> tuple[Float[np.ndarray, "k s"], Bool[np.ndarray, "k s"]]:
-    """Returns the speed-up of every run over the reference's, and which are censored.
+    """Returns the speed-up of every run over another's, and which are censored.
 
-    Runs of equal seeds are compared, training losses being smoothed alike.
+    Runs of equal seeds are compared, training losses being smoothed alike; the other
+    is the reference by default.
     """
-    found = [_speedups(results, optimizer, task) for task in tasks]
+    over = over or results.settings["reference"]
+    found = [_speedups(results, optimizer, task, over) for task in tasks]
     ratios, censored = (np.array(x) for x in zip(*found, strict=True))
     return ratios, censored.astype(bool)
 
@@ -156,7 +162,7 @@ def _standing(results: Results, name: str) -> Standing:
     seeds = len(results.settings["seeds"])
     lost = [seeds if x.error else (~finite(x)).sum() for x in cells]
     base = Standing(
-        *[None] * 7,
+        *[None] * 8,
         diverged=float(sum(lost) / (seeds * len(cells))),
         failed=[x.task for x in cells if x.error],
         step_ratio=None,
@@ -189,16 +195,29 @@ def _standing(results: Results, name: str) -> Standing:
 def _speed(
     results: Results, name: str, slower: dict[str, float]
 ) -> dict[str, Interval | float]:
-    """Returns speed-ups in steps and seconds, and the share of censored runs."""
+    """Returns speed-ups in steps and seconds, and the share of censored runs.
+
+    One over Adam at constant rates is of the tasks on which that did not fail.
+    """
     tasks = compared(results)
     ratios, censored = speedups(results, name, tasks)
     # Where it failed it has no seconds, and the least speed-up anyhow.
     seconds = ratios / np.array([[slower.get(x, 1.0)] for x in tasks])
+    told = [x for x in tasks if _ran(results, CONSTANT, x)]
+    constant = np.log(speedups(results, name, told, CONSTANT)[0]) if told else None
     return {
         "speedup": scores.geometric(scores.stratified(np.log(ratios))),
         "speedup_seconds": scores.geometric(scores.stratified(np.log(seconds))),
+        "speedup_constant": scores.geometric(scores.stratified(constant))
+        if told
+        else None,
         "censored": float(censored.mean()),
     }
+
+
+def _ran(results: Results, name: str, task: str) -> bool:
+    named = name in results.settings["optimizers"]
+    return named and not results.cell(name, task).error
 
 
 def _against(results: Results, name: str, metric: str) -> list[np.ndarray] | None:
@@ -231,10 +250,9 @@ def _row(cell: Cell, metric: str) -> np.ndarray | None:
 
 
 def _speedups(
-    results: Results, optimizer: str, task: str
+    results: Results, optimizer: str, task: str, over: str
 ) -> tuple[list[float], list[bool]]:
-    ours = results.cell(optimizer, task)
-    theirs = results.cell(results.settings["reference"], task)
+    ours, theirs = (results.cell(name, task) for name in (optimizer, over))
     steps = results.settings["tasks"][task]["num_steps"]
     seeds = range(len(results.settings["seeds"]))
     if ours.error:

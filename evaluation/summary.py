@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation import race, scores, standings, verdicts
+from evaluation import entrants, race, scores, standings, verdicts
 from evaluation.results import Results
 from evaluation.standings import REPORTED
 from evaluation.tuning import DECAY, METRICS
@@ -76,7 +76,7 @@ def budget(results: Results) -> dict[str, dict[str, int]]:
     steps = sum(x["num_steps"] for x in tuned_on)
     for name, of in settings["optimizers"].items():
         lengths = [1]
-        if name == settings["reference"] and not transfer:
+        if name in (settings["reference"], entrants.CONSTANT) and not transfer:
             lengths = {1, *settings["reference_lengths"]}
         found[name] = {
             "trials": of["trials"],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from evaluation.entrants import CONSTANT
 from evaluation.standings import REPORTED
 from evaluation.words import (
     Summary,
@@ -84,6 +85,7 @@ def others(summary: Summary) -> Table:
     chances = [
         _interval_column("P(lower final loss)", "improvement", 1),
         _interval_column("P(lower test loss)", "test_improvement", 1),
+        _interval_column(f"speed-up over {CONSTANT}", "speedup_constant", 1),
         *_algoperf(),
     ]
     costs = [

@@ -193,10 +193,11 @@ PROTOCOLS: dict[str, Protocol] = {
 
 def further(baseline: Baseline, tuning: Tuning, seen: Seen) -> list[dict[str, Any]]:
     """Returns what to try next of a baseline, by what was tried; nothing at the end."""
-    if baseline.learned and tuning.learned is not None:
-        rates = baseline.space["learning_rate"].grid(max(1, tuning.learned))
+    count = _rates(baseline, tuning)
+    if count is not None:
+        rates = baseline.space["learning_rate"].grid(max(1, count))
         fresh = tuning.protocol != "none" and not seen.hyperparameters
-        return [{"learning_rate": x} for x in rates if fresh and tuning.learned]
+        return [{"learning_rate": x} for x in rates if fresh and count]
     return PROTOCOLS[tuning.protocol](baseline, tuning.trials, seen)
 
 
@@ -204,11 +205,14 @@ def budget(baseline: Baseline, tuning: Tuning) -> int:
     """Returns how many trials a baseline has; some may be found to be alike."""
     if not baseline.space:
         return 0
-    first = len(further(baseline, tuning, Seen([], {})))
-    adaptive = tuning.protocol == "narrow" and (
-        not baseline.learned or tuning.learned is None
-    )
-    return tuning.trials if adaptive else first
+    if tuning.protocol == "narrow" and _rates(baseline, tuning) is None:
+        return tuning.trials
+    return len(further(baseline, tuning, Seen([], {})))
+
+
+def _rates(baseline: Baseline, tuning: Tuning) -> int | None:
+    """Returns how many rates alone are tried of a baseline; None: by the protocol."""
+    return tuning.learned if baseline.learned else baseline.rates
 
 
 def check(tuning: Tuning, seeds: Sequence[int]) -> None:

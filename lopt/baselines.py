@@ -34,6 +34,8 @@ class Baseline(NamedTuple):
         that are updated; else None.
       learned: whether it is a learned one that takes a learning rate.
       traced: whether `num_steps` may be traced, so that all lengths share a program.
+      rates: learning rates that are tried of it, evenly spaced, whatever is tried of
+        others; None: as they are.
     """
 
     build: Callable[..., optax.GradientTransformationExtraArgs]
@@ -42,6 +44,7 @@ class Baseline(NamedTuple):
     eval_params: Callable[[Any, Params], Params] | None = None
     learned: bool = False
     traced: bool = False
+    rates: int | None = None
 
 
 def _baseline(
