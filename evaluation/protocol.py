@@ -73,7 +73,7 @@ def evaluate(
     if reference in BASELINES and reference not in named:
         named |= {reference: BASELINES[reference]}
     if reference is not None and tuning.protocol != "none":
-        named = {entrants.CONSTANT: entrants.CONSTANT_RATES} | named
+        named = named | {entrants.CONSTANT: entrants.CONSTANT_RATES}
     plan = _plan(tuning, seeds, reference, reference_lengths)
     tuning = plan.tuning
     (looks,) = checks.wholes("looks", [looks], least=1)
