@@ -89,7 +89,7 @@ def set_inner_training(c: ConfigDict):
         "clip": 4.0,  # larger inputs, as in embeddings, it has not seen
         "step_mult": 3e-2,
         "exp_mult": 0.1,
-        "bound": 5.0,  # else what has no gradient moves
+        "bound": 2.0,  # else what has no gradient moves; at 5 deep networks spike
         "axes": "fans",
     }
 
