@@ -171,7 +171,7 @@ def draw(found: Sequence[Row], path: Path) -> None:
         panel.legend(fontsize="xx-small", ncols=2)
     for panel in list(figure.axes)[len(names) :]:
         panel.remove()
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=160)
 
 
 def _numbers(kind: type) -> Callable[[str], list[Any]]:

@@ -5,9 +5,11 @@ file it lists has the hash it lists: `sha256sum -c SHA256SUMS` agrees.
 """
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import orbax.checkpoint as ocp
 from tasks import commands
 
 SUMS = "SHA256SUMS"
+SPARE = 2**20  # bytes that a disk must have beyond the arrays of a checkpoint
 
 
 class Restored(NamedTuple):
@@ -65,10 +68,20 @@ def save(
     )
     directory = Path(keeper.directory) / str(step)
     with commands.writing(directory), _silenced():
+        _need(directory, sum(x.nbytes for x in jax.tree.leaves(state)))
         keeper.save(step, args=items, force=True)
         keeper.wait_until_finished()
         if jax.process_index() == 0:
             _seal(directory)
+
+
+def _need(directory: Path, size: int) -> None:
+    """Raises OSError where a disk has no room for `size` bytes and what Orbax adds.
+
+    Out of room halfway, TensorStore's threads print tracebacks of their own.
+    """
+    if shutil.disk_usage(directory.parent).free < size + size // 8 + SPARE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager

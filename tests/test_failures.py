@@ -402,6 +402,21 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(
     assert checkpoint.damage(tmp_path / "checkpoints" / "20") is None
 
 
+def test_a_checkpoint_is_not_begun_where_its_bytes_find_no_room(monkeypatch, tmp_path):
+    keeper = checkpoint.manager(tmp_path, keep=2)
+    state = {"x": jax.numpy.ones([1000, 1000])}  # 4 MB
+    disk = shutil.disk_usage(tmp_path)
+    for free, whole in ((4_500_000, False), (6_000_000, True)):
+        short = disk._replace(free=free)
+        monkeypatch.setattr("shutil.disk_usage", lambda path, short=short: short)
+        if whole:
+            checkpoint.save(keeper, 7, state=state, notes={})
+        else:
+            with pytest.raises(commands.DiskFull, match="no room for .*/7$"):
+                checkpoint.save(keeper, 7, state=state, notes={})
+        assert [x.name for x in tmp_path.iterdir()] == ["7"][: int(whole)]
+
+
 # Another process, or no checkpoints.
 
 

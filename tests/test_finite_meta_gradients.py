@@ -1,5 +1,7 @@
 """Every rule under every estimator: meta-gradients are finite, or refused by name."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -22,6 +24,9 @@ TABLE = {
     "weight_decay-sgdm": ("weight_decay", DECAY | {"baseline": "sgdm"}),
     "weight_decay-adam": ("weight_decay", DECAY | {"baseline": "adam"}),
 }
+# What others of the table have in common with quicker ones.
+ALIKE = ("multi_step", "smoothed", "truncated_es", "nres", "es", "combined")
+SLOW = [("mlp", name) for name in ALIKE]
 
 
 def half_blind() -> TaskFamily:
@@ -60,8 +65,13 @@ def test_every_rule_is_in_the_table():
     assert set(rules.COUPLED) == set(baselines) - {None}
 
 
-@pytest.mark.parametrize("estimator", estimators.ESTIMATORS)
-@pytest.mark.parametrize("rule", TABLE)
+@pytest.mark.parametrize(
+    ("rule", "estimator"),
+    [
+        pytest.param(r, e, marks=pytest.mark.slow if (r, e) in SLOW else ())
+        for r, e in itertools.product(TABLE, estimators.ESTIMATORS)
+    ],
+)
 def test_meta_gradients_are_finite_where_parameters_have_none(rule, estimator):
     name, args = TABLE[rule]
     built = rules.build(name, **args)

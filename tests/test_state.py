@@ -265,10 +265,16 @@ def learnable():
 
 
 LEARNABLE = learnable()
+ALIKE = ("load-demo", "load-mu_norm")  # made as others are
 
 
 @pytest.mark.parametrize(
-    ("name", "guarded"), [*((name, True) for name in LEARNABLE), ("mlp", False)]
+    ("name", "guarded"),
+    [
+        *((name, True) for name in LEARNABLE if name not in ALIKE),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in ALIKE),
+        ("mlp", False),
+    ],
 )
 def test_meta_gradients_are_finite_where_parameters_never_see_a_gradient(name, guarded):
     rule, theta = LEARNABLE[name]
