@@ -40,13 +40,14 @@ def get_config(variant: str = "") -> ConfigDict:
     c.reference_lengths = (1, 2)
 
     c.tuning = ConfigDict()
-    c.tuning.protocol = "search"  # or "grid", over schedules and rates, or "none"
+    c.tuning.protocol = "search"  # or "narrow", "grid", "none": docs/evaluation.md
     # Of each baseline, on each task and length. With 20, Adam's losses on digits are
     # 1.4 to 2 times those with 40; 80 gain little more.
     c.tuning.trials = 40
     c.tuning.seeds = (30_000, 5)
     c.tuning.transfer = False
-    c.tuning.learned = 0  # learning rates of a learned optimizer that takes one
+    # Learning rates of a learned optimizer that takes one; None: trials as of others.
+    c.tuning.learned = None
     if variant == "transfer":
         c.optimizers = "demo,muadam,adam"
         c.suite = "wider-v1"

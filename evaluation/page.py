@@ -18,6 +18,8 @@ from evaluation.tuning import DECAY, METRICS
 PROTOCOLS = {
     "none": "Nothing is tuned: all run at their defaults.",
     "grid": "By a grid: every schedule at evenly spaced learning rates.",
+    "narrow": "Learning rates at defaults first, under a schedule that decays; then, "
+    "round by round, near what is best by then, ever closer.",
     "search": "By the first points of a scrambled Halton sequence over the whole "
     "space, the same for every task.",
 }
