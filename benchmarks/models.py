@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from lopt.names import known
 from tasks import data
 
 CLASSES, BYTES, CONTEXT = 10, 256, 32
@@ -408,8 +409,7 @@ def build(name: str, *, tiny: bool = False) -> Network:
     Raises:
       ValueError: for an unknown name, listing those known.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network {name!r}; known: {', '.join(NETWORKS)}.")
+    known("network", name, NETWORKS)
     entry = NETWORKS[name]
     if tiny:
         return entry.make(entry.tiny, entry.size // 2)

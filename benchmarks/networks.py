@@ -1,4 +1,4 @@
-"""Trains networks as users make them with released rules, beside AdamW.
+"""Trains networks as users make them with released rules, beside Adam and AdamW.
 
     python -m benchmarks.networks --optimizers=mu_mlp,adamw --steps=300 --warmup=0,0.1
 
@@ -21,7 +21,8 @@ import optax
 import lopt
 from benchmarks import models
 
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # of AdamW; the best final loss is shown
+HAND_DESIGNED = {"adam": optax.adam, "adamw": optax.adamw}
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # of these; the best final loss is shown
 TAIL = 0.1  # share of the run whose mean loss is the final one
 POINTS = 60  # of a curve that is drawn, each a mean
 # (a warm-up or a rate, updates that will be done) -> an optimizer
@@ -117,19 +118,19 @@ def rows(
     warmups: Sequence[float],
     seeds: Sequence[int],
 ) -> Iterator[Row]:
-    """Yields the rows of one network: rules with each warm-up, AdamW at its best."""
+    """Yields the rows of one network: rules with each warm-up, others at their best."""
     network = models.build(name)
     for optimizer in optimizers:
-        adamw = optimizer == "adamw"
+        built = HAND_DESIGNED.get(optimizer)
         make: Make = functools.partial(warmed, optimizer)
-        if adamw:
-            make = lambda rate, num_steps: optax.adamw(rate)  # noqa: E731
+        if built:
+            make = lambda rate, num_steps, built=built: built(rate)  # noqa: E731
         run = runner(network, make, max(steps))
-        values = RATES if adamw else warmups
+        values = RATES if built else warmups
         for num_steps in steps:
             found = run(values, seeds, num_steps)
             pairs = list(zip(values, found, strict=True))
-            if adamw:
+            if built:
                 pairs = [min(pairs, key=lambda pair: final(pair[1]))]
             for value, losses in pairs:
                 yield Row(name, f"{optimizer} {value:g}", losses)

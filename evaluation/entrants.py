@@ -11,7 +11,7 @@ import optax
 
 import lopt
 from evaluation import adapt, curves, trials
-from lopt import mup, schedules
+from lopt import mup
 from lopt.baselines import BASELINES, Baseline
 from lopt.names import known
 from lopt.spaces import Range
@@ -206,9 +206,6 @@ def _named(source: str) -> Baseline:
     schedule = lopt.read(source).card["schedule"]
 
     def build(*, num_steps: Any, info: mup.Info, learning_rate: Any = None) -> Any:
-        if learning_rate is not None:
-            tried = schedule | {"peak": learning_rate}
-            learning_rate = schedules.build(**tried, num_steps=num_steps)
         return lopt.load(
             source, num_steps=num_steps, mup=info, learning_rate=learning_rate
         )

@@ -44,8 +44,10 @@ def load(
         as the model's depth: layers stacked in one leaf (see `unstacked`), or left to
         others by `multi_transform`, are not counted, and steps may be too long.
       mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
-      learning_rate: multiplies updates; a positive number, or an Optax schedule of
-        step counts. By default the schedule that the rule was trained under.
+      learning_rate: multiplies updates. A positive number is the peak of the schedule
+        that the rule was trained under, warm-up included, where it has one and
+        `num_steps` is given, and constant otherwise; an Optax schedule of step counts
+        takes its place. By default the schedule with its own peak.
       guard: learning rate of Adam, a number or a schedule, whose steps are taken where
         the loss spikes or an update is huge or not finite (`guard.guarded`), and to
         which `value=` must be passed; None: no guard.
@@ -75,9 +77,8 @@ def load(
     if mup is not None:
         _warn_outside(card, "mup", "trained_widths", widths.width_ratios(mup))
         stages.append(widths.scale_updates(mup))
-    rate = _trained_rate(card, num_steps) if learning_rate is None else learning_rate
+    rate = _rate(card["schedule"], num_steps, learning_rate)
     if rate is not None:
-        rate = rate if callable(rate) else optax.constant_schedule(rate)
         stages.append(optax.scale_by_schedule(rate))
     tx = _warned(optax.chain(*stages), num_steps)
     if guard is None:
@@ -149,11 +150,18 @@ def find(name_or_path: str | os.PathLike) -> Any:
     )
 
 
-def _trained_rate(card: dict[str, Any], num_steps: Any) -> optax.Schedule | None:
-    """Returns the schedule of the card over `num_steps`, or None."""
-    schedule = card["schedule"]
+def _rate(
+    schedule: dict[str, Any] | None, num_steps: Any, given: Any
+) -> optax.Schedule | None:
+    """Returns what multiplies updates: a card's schedule, at a peak that is given."""
+    if callable(given):
+        return given
+    if given is not None and (schedule is None or num_steps is None):
+        return optax.constant_schedule(given)
     if schedule is None:
         return None
+    if given is not None:
+        schedule = schedule | {"peak": given}
     if num_steps is None and schedule["name"] != "constant":
         raise ValueError(
             "this rule was trained under a schedule: pass num_steps, the number of "

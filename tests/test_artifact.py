@@ -60,17 +60,25 @@ def test_learning_rate_may_be_a_schedule(path):
 
 
 def test_schedule_of_the_card_applies_unless_another_is_given(tmp_path):
-    peak = {"name": "linear", "peak": 0.1}
+    peak = {"name": "linear", "peak": 0.1, "warmup": 0.2}
     save(tmp_path / "n", head="normalised", step_mult=1.0, card={"schedule": peak})
-    tx = lopt.load(tmp_path / "n", num_steps=10)
-    state, update = tx.init(PARAMS), jax.jit(tx.update)
-    for step in range(4):
-        updates, state = update(GRADS, state, PARAMS)
-        rms = np.sqrt(np.mean(np.square(updates["w"])))
-        rate = 0.1 * (1 - step / 10)
-        np.testing.assert_allclose(rms, rate, rtol=1e-4)
-    other = first_update(lopt.load(tmp_path / "n", num_steps=10, learning_rate=0.3))
-    np.testing.assert_allclose(np.sqrt(np.mean(np.square(other["w"]))), 0.3, rtol=1e-4)
+    shape = np.array([0.5, 0.9, 0.8, 0.7])  # of a peak; two of ten steps are warm-up
+
+    def sizes(**given):
+        tx = lopt.load(tmp_path / "n", **given)
+        state, update, found = tx.init(PARAMS), jax.jit(tx.update), []
+        for _ in shape:
+            updates, state = update(GRADS, state, PARAMS)
+            found.append(np.sqrt(np.mean(np.square(updates["w"]))))
+        return np.array(found)
+
+    ten = {"num_steps": 10}
+    np.testing.assert_allclose(sizes(**ten), 0.1 * shape, rtol=1e-4)
+    # A number is the peak of that schedule, so that it warms up; a schedule is all.
+    found = sizes(**ten, learning_rate=0.3)
+    np.testing.assert_allclose(found, 0.3 * shape, rtol=1e-4)
+    found = sizes(**ten, learning_rate=optax.constant_schedule(0.3))
+    np.testing.assert_allclose(found, 0.3, rtol=1e-4)
 
 
 def test_missing_num_steps_is_an_error(path, tmp_path):

@@ -293,3 +293,17 @@ def test_the_sha256_of_stdlib_is_that_of_this_pythons_files(root):
 def test_shapes_that_a_set_cannot_have_are_errors(root, name, shape, message):
     with pytest.raises(ValueError, match=message):
         data.load(name, **shape)
+
+
+def test_a_home_that_is_absent_or_unwritable_is_named_with_the_cure(
+    monkeypatch, tmp_path
+):
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    cure = "set TFDS_DATA_DIR to a directory"
+    with pytest.raises(OSError, match=f"cannot be written to .*file.*; {cure}"):
+        data.located("digits", data.directory())
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as without a home
+    with pytest.raises(OSError, match=f"there is no home directory; {cure}"):
+        data.directory()

@@ -1,6 +1,7 @@
 """Killed at any moment and started again with the same command: the same bits."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,8 +50,9 @@ def place(request, tmp_path_factory):
 def start(place, name, *, cache="cache"):
     """Starts the one command there is, which begins or resumes the run `name`."""
     command = [sys.executable, "-m", "meta_train", f"--config={place.config}"]
-    command += [f"--workdir={place / name}", f"--compilation_cache={place / cache}"]
+    command += [f"--workdir=~/{name}", f"--compilation_cache=~/{cache}"]
     flags = {
+        "HOME": str(place.path),
         "XLA_FLAGS": place.flags,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
@@ -62,6 +64,12 @@ def start(place, name, *, cache="cache"):
 
 def finish(place, name):
     return start(place, name).wait(TIMEOUT)
+
+
+def test_what_is_compiled_is_said_and_about_how_long_it_takes(place):
+    said = (place / "whole.log").read_text()
+    assert re.search(r"^compiling meta-steps: 1 program, about \d+ s$", said, re.M)
+    assert "Very slow compile" not in said
 
 
 def until(process, condition):

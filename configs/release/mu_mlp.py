@@ -25,6 +25,8 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict, FieldReference, config_dict
 
+from tasks.commands import near
+
 STAGES = ("first", "second", "third")
 
 
@@ -49,7 +51,10 @@ def in_stages(
     words = set(variant.split(",")) - {""}
     named = words & set(STAGES)
     if words - named - {"quick"} or len(named) > 1:
-        raise ValueError(f"unknown {variant=}; known: {', '.join(STAGES)}, quick.")
+        known = [*filter(None, STAGES), "quick"]
+        raise ValueError(
+            f"unknown {variant=}; known: {', '.join(known)}.{near(variant, known)}"
+        )
     c = ConfigDict({"seed": 0})
     set_rule(c)
     set_inner_training(c)
