@@ -85,9 +85,11 @@ def others(summary: Summary) -> Table:
     chances = [
         _interval_column("P(lower final loss)", "improvement", 1),
         _interval_column("P(lower test loss)", "test_improvement", 1),
-        _interval_column(f"speed-up over {CONSTANT}", "speedup_constant", 1),
         *_algoperf(),
     ]
+    if any(one["speedup_constant"] for one in summary["standings"].values()):
+        title = f"speed-up over {CONSTANT}"
+        chances.insert(0, _interval_column(title, "speedup_constant", 1))
     costs = [
         Column("time of a step", 0, lambda x: None, _time),
         Column("state, bytes per parameter", 0, lambda x: None, _state),

@@ -185,7 +185,7 @@ def test_losses_are_those_of_the_parameters_to_be_judged():
 
 def test_updates_get_what_optax_s_line_searches_ask_for():
     def checked(*, num_steps):
-        def update(grads, state, params, *, value, grad, value_fn):
+        def update(grads, state, params, *, value, grad, value_fn, **_):
             right = (value_fn(params) == value) & (grad["w"] == grads["w"]).all()
             zeros = jax.tree.map(jnp.zeros_like, grads)
             return jax.tree.map(lambda x: jnp.where(right, x, jnp.nan), zeros), state
