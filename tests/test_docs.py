@@ -80,7 +80,8 @@ def test_commands_of_the_readme_run_from_a_config_to_a_report(tmp_path):
         assert not ended.returncode, (words, ended.stderr[-2000:])
     assert {"demo", "eval", "seed0", "seeds"} <= {x.name for x in tmp_path.iterdir()}
     report = json.loads((tmp_path / "eval" / "results.json").read_text())
-    assert report["standings"].keys() == {"mine", "sgdm", "adam", "adamw"}
+    names = {"mine", "sgdm", "adam", "adamw", "adam-constant"}
+    assert report["standings"].keys() == names
     card = json.loads((tmp_path / "demo" / "artifact" / "card.json").read_text())
     assert card["evaluation"]["smoke-v1"]["standings"]["mine"]["failed"] == []
 
