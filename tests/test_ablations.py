@@ -164,6 +164,7 @@ def test_a_page_keeps_what_is_below_its_table(tmp_path):
     assert "-3.10" not in page.read_text() and page.read_text().count("| base") == 1
 
 
+@pytest.mark.slow
 def test_quick_runs_go_on_and_are_redrawn_from_json(tmp_path, monkeypatch):
     def main(*words):
         place = ["--page", str(tmp_path / "page.md"), "--workdir", str(tmp_path / "w")]

@@ -160,6 +160,7 @@ def test_nothing_is_compared_to_a_gradient_that_is_lost_in_noise(tmp_path):
     assert not (tmp_path / "page-toy-error.png").exists()
 
 
+@pytest.mark.slow
 def test_quick_config_writes_results_once(tmp_path, monkeypatch):
     config = compare_estimators.get_config("quick")
     found = compare.compare(config, tmp_path, tmp_path / "mine.md")

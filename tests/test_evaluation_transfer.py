@@ -93,6 +93,7 @@ def test_the_reference_s_longer_runs_keep_its_choice_too(found):
     assert np.isfinite(standings.standings(found[True])["sgdm"].speedup.value)
 
 
+@pytest.mark.slow
 def test_the_reference_of_a_wider_task_may_be_the_one_under_mup():
     args = entries.DIGITS_MLP | {"width": 16, "base_width": 4, "batch_size": 4}
     grown = {"wide": suites.Entry("mlp", args, 8)}
