@@ -1,9 +1,9 @@
-"""Draws how low baselines get by the trials they are tuned over, by two protocols.
+"""Tells how low baselines get by the trials they are tuned over, by two protocols.
 
     python -m benchmarks.tuning docs/tuning [--workdir runs/tuning]
 
 On every task of `in-dist-v1`; the seeds reported here are not reported elsewhere.
-Writes `docs/tuning.json`, `.md` and `.png`; an hour on 2 CPU cores, kept run by run.
+Prints ratios to 80 trials of a search, and writes `docs/tuning.json`. Runs are kept.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def finals(
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs what is not kept, and writes the page."""
+    """Runs what is not kept, and writes what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
     parser.add_argument("--workdir", type=Path, default=Path("runs/tuning"))
@@ -79,7 +79,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 logs = np.log([x[kind] for x in tasks.values()])
                 ratio = np.exp((logs - base[:, None]).mean(0))
                 print(name, protocol, kind, ratio.round(3))
-    given.page.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    text = json.dumps(found, indent=1) + "\n"
+    given.page.with_suffix(".json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
