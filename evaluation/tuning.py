@@ -173,7 +173,7 @@ def _near(
             found[name] = values.at(low + u * (high - low))
         else:
             others = [x for x in values if x not in (CONSTANT, centre[name])]
-            picked = int(u / size * 2 * len(others)) if size else len(others)
+            picked = int(2 * len(others) * u / size)  # half the time at first
             found[name] = others[picked] if picked < len(others) else centre[name]
     return centre | found
 
@@ -202,7 +202,7 @@ def further(baseline: Baseline, tuning: Tuning, seen: Seen) -> list[dict[str, An
 
 
 def budget(baseline: Baseline, tuning: Tuning) -> int:
-    """Returns how many trials a baseline has; some may be found to be alike."""
+    """Returns how many trials a baseline has, at each length."""
     if not baseline.space:
         return 0
     if tuning.protocol == "narrow" and _rates(baseline, tuning) is None:
