@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 # Read by JAX on import; a broadcast that adds an axis must be written out.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Most time here goes into compiling. `make test-all` optimizes as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+_FLAGS = ["--xla_backend_optimization_level=0"]
+if metadata.version("jaxlib").startswith("0.10."):  # XLA ends at flags it lacks
+    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+    _FLAGS.append("--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE")
+os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
 _CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

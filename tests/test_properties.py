@@ -292,4 +292,5 @@ def test_sharded_parameters_get_the_same_updates_sharded_alike():
     for name, row in rows.items():
         expected, _ = build(name).update(GRADS, build(name).init(PARAMS), PARAMS)
         leaves = [jnp.array(x) for x in ast.literal_eval(row)]
-        same(leaves[1:], jax.tree.leaves(expected)[1:])  # the first is empty
+        # Of the first, which is empty, nothing is said; sums are in another order.
+        same(leaves[1:], jax.tree.leaves(expected)[1:], rtol=1e-4)
