@@ -1,6 +1,7 @@
 """muP bigram models of a large vocabulary, of which a batch touches few rows."""
 
 import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -90,7 +91,7 @@ def bigram(
       ValueError: for an impossible size, exponent or range.
     """
     layers.check_sizes(width=width, base_width=base_width, batch_size=batch_size)
-    _check(vocabulary=vocabulary, exponent=exponent, noise=noise)
+    check(vocabulary=vocabulary, exponent=exponent, noise=noise)
     base_width = layers.base_of(
         parametrization, width=width, base_width=base_width, zero_readout=zero_readout
     )
@@ -102,10 +103,9 @@ def bigram(
         jax.eval_shape(functools.partial(_init, net), jax.random.key(0))
         for net in (model, base, wider)
     )
-    frequencies = jnp.arange(1.0, vocabulary + 1) ** -exponent
     return TaskFamily(
         name=f"bigram{vocabulary}-exponent{exponent:g}-width{width}-batch{batch_size}",
-        data={"cumulative": jnp.cumsum(frequencies) / frequencies.sum()},
+        data={"cumulative": cumulative(vocabulary, exponent)},
         sample=functools.partial(_sample, vocabulary, noise),
         task=functools.partial(_task, model, batch_size),
         shapes=shapes,
@@ -117,14 +117,31 @@ def bigram(
     )
 
 
-def _check(*, vocabulary: int, exponent: float, noise: tuple[float, float]) -> None:
-    """Raises ValueError for a language that cannot be."""
+def check(*, vocabulary: int, exponent: float, **share: tuple[float, float]) -> None:
+    """Raises ValueError for a language that cannot be, or bounds of a share."""
     if vocabulary < 2 or exponent < 0:
         raise ValueError(
             f"need vocabulary >= 2 and exponent >= 0, got {vocabulary=}, {exponent=}."
         )
-    if not 0 <= noise[0] <= noise[1] <= 1:
-        raise ValueError(f"need 0 <= low <= high <= 1 of noise, got {noise=}.")
+    for name, (low, high) in share.items():
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"need 0 <= low <= high <= 1 of {name}, got {name}={(low, high)}."
+            )
+
+
+def cumulative(vocabulary: int, exponent: float) -> Float[Array, " vocabulary"]:
+    """Returns the share of tokens up to each rank, by Zipf's law."""
+    frequencies = jnp.arange(1.0, vocabulary + 1) ** -exponent
+    return jnp.cumsum(frequencies) / frequencies.sum()
+
+
+def ranks(
+    key: jax.Array, cumulative: jax.Array, shape: Sequence[int]
+) -> Int[Array, "..."]:
+    """Returns ranks of independent tokens; that of the most frequent is 0."""
+    found = jnp.searchsorted(cumulative, jax.random.uniform(key, shape))
+    return jnp.minimum(found, len(cumulative) - 1)  # sums round
 
 
 def _init(network: Network, key: jax.Array) -> Params:
@@ -139,12 +156,6 @@ def _sample(vocabulary: int, noise: tuple[float, float], key: jax.Array) -> Draw
         "successor": jax.random.permutation(successor_key, vocabulary),
         "noise": jax.random.uniform(noise_key, [], float, *noise),
     }
-
-
-def _tokens(key: jax.Array, cumulative: jax.Array, number: int) -> jax.Array:
-    """Returns [number] tokens; the most frequent is 0."""
-    ranks = jnp.searchsorted(cumulative, jax.random.uniform(key, [number]))
-    return jnp.minimum(ranks, len(cumulative) - 1)  # sums round
 
 
 def _task(network: Network, batch_size: int, draw: Draw) -> Task:
@@ -162,7 +173,7 @@ def _task(network: Network, batch_size: int, draw: Draw) -> Task:
         key = jax.random.fold_in(key, SPLITS.index(split))
         first_key, other_key, noise_key = jax.random.split(key, 3)
         tokens, others = (
-            _tokens(k, data["cumulative"], batch_size) for k in (first_key, other_key)
+            ranks(k, data["cumulative"], [batch_size]) for k in (first_key, other_key)
         )
         noisy = jax.random.uniform(noise_key, [batch_size]) < draw["noise"]
         label = jnp.where(noisy, others, draw["successor"][tokens])

@@ -100,6 +100,16 @@ VIT = {
     "zero_readout": True,
 }
 MIXER = {name: x for name, x in VIT.items() if name != "heads"} | {"token_hidden": 16}
+COORDINATES = {
+    "dataset": "patches16",
+    "frequencies": 16,
+    "scale": 0.3,
+    "width": 32,
+    "base_width": 32,
+    "depth": 2,
+    "activations": ("relu",),
+    "zero_readout": True,
+}
 QUADRATIC = {
     "dimension": 20,
     "condition": (1.0, 1000.0),
@@ -119,6 +129,19 @@ TEACHER = {
     "batch_size": 64,
     "activations": ("relu",),
     "noise": (0.0, 0.1),
+    "zero_readout": True,
+}
+BAG = {
+    "vocabulary": 1024,
+    "exponent": 1.0,
+    "length": 8,
+    "classes": 16,
+    "topical": (0.3, 0.6),
+    "width": 32,
+    "base_width": 32,
+    "depth": 1,
+    "batch_size": 256,
+    "activations": ("relu",),
     "zero_readout": True,
 }
 BIGRAM = {

@@ -1,4 +1,4 @@
-"""muP byte-level language models: LSTM, GRU and a decoder-only transformer."""
+"""muP byte-level language models: recurrent ones and a decoder-only transformer."""
 
 import functools
 from collections.abc import Callable
@@ -62,8 +62,24 @@ def gru(kernel: jax.Array, states: States, gates: jax.Array) -> States:
     return ((1 - keep) * new + keep * hidden,)
 
 
+def vanilla(kernel: jax.Array, states: States, gates: jax.Array) -> States:
+    """Returns the next hidden state, without a gate (Elman, Cognitive Science 1990).
+
+    Args:
+      kernel: [width, width], of the hidden state.
+      states: the hidden state [n, width], alone.
+      gates: [n, width], what inputs give.
+    """
+    (hidden,) = states
+    return (jnp.tanh(gates + hidden @ kernel),)
+
+
 POLAR_STEPS = 40  # singular values of 1e-6 of the largest come to 1
-CELLS = {"lstm": Cell(4, 2, lstm), "gru": Cell(3, 1, gru)}
+CELLS = {
+    "lstm": Cell(4, 2, lstm),
+    "gru": Cell(3, 1, gru),
+    "vanilla": Cell(1, 1, vanilla),
+}
 
 
 class Recurrence(nn.Module):
@@ -203,17 +219,18 @@ def recurrent(
     zero_readout: bool,
     parametrization: str = "mup",
 ) -> TaskFamily:
-    """Returns LSTMs or GRUs that predict each byte of a text from those before it.
+    """Returns recurrent networks that predict each byte of a text from those before.
 
     Losses are in nats per byte, log 256 = 5.545 at init with a zero readout. With g = 4
-    (LSTM) or 3 (GRU) there are g (2 w + 1) w parameters per layer of width w, and 512 w
-    + 256 outside: an LSTM of width 64 and depth 1 has 66 thousand. A step takes some 6
-    FLOPs per byte of a batch and parameter, less 1,536 w for the embedding.
+    (LSTM), 3 (GRU) or 1 (vanilla) there are g (2 w + 1) w parameters per layer of width
+    w, and 512 w + 256 outside: an LSTM of width 64 and depth 1 has 66 thousand. A step
+    takes some 6 FLOPs per byte of a batch and parameter, less 1,536 w for the
+    embedding.
 
     Args:
       dataset: a name of a text that `data.load` knows.
       context: bytes of one example, over which gradients reach back.
-      cell: "lstm" (arXiv:1402.1128) or "gru" (arXiv:1406.1078).
+      cell: "lstm" (arXiv:1402.1128), "gru" (arXiv:1406.1078), or "vanilla": no gates.
       width: units per layer.
       base_width: the width at which muP and standard parametrization agree.
       depth: recurrent layers.

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from tasks import (
     augment,
     autoencoder,
+    bag,
     base,
     bigram,
     conv,
+    coordinates,
     language,
     mixer,
     mlp,
@@ -23,8 +25,10 @@ from tasks import (
 from tasks.base import TaskFamily, known
 from tasks.entries import (
     AUTOENCODER,
+    BAG,
     BIGRAM,
     CONV,
+    COORDINATES,
     DIGITS_MLP,
     MANY,
     MIXER,
@@ -45,8 +49,10 @@ from tasks.entries import (
 
 FAMILIES = {
     "autoencoder": autoencoder.autoencoder,
+    "bag_of_tokens": bag.bag_of_tokens,
     "bigram": bigram.bigram,
     "conv": conv.conv,
+    "coordinates": coordinates.coordinates,
     "mixer": mixer.mixer,
     "mlp": mlp.mlp,
     "quadratic": quadratic.quadratic,
@@ -325,6 +331,31 @@ SUITES: dict[str, dict[str, Entry]] = {
         "rastrigin": Entry(
             "surface", SURFACE | {"function": "rastrigin", "dimension": 10}, 1_000
         ),
+    },
+    # Of no family, cell or set of what rules are trained on or chosen by; where noise
+    # is small, so that losses tell optimizers apart.
+    "transfer-v2": {
+        "vit-patches8": Entry(
+            "vit", VIT | UNSEEN | {"patch": 4, "batch_size": 256}, 300
+        ),
+        "mixer-patches8": Entry(
+            "mixer", MIXER | UNSEEN | {"patch": 4, "batch_size": 256}, 300
+        ),
+        "vae-patches8": Entry("vae", VAE | UNSEEN | {"batch_size": 256}, 300),
+        "rnn-topics": Entry(
+            "recurrent",
+            RECURRENT | {"dataset": "topics", "cell": "vanilla", "batch_size": 128},
+            300,
+        ),
+        "bag_of_tokens": Entry("bag_of_tokens", BAG, 300),
+        "coordinates-patches16": Entry("coordinates", COORDINATES, 1_000),
+        "coordinates-patches16-wide": Entry(
+            "coordinates", COORDINATES | {"width": 128}, 500
+        ),
+        "coordinates-patches16-deep": Entry(
+            "coordinates", COORDINATES | {"depth": 4, "activations": ("tanh",)}, 500
+        ),
+        "rosenbrock": Entry("surface", SURFACE | {"dimension": 10}, 1_000),
     },
     # What `make demo` shows.
     "digits-v1": {

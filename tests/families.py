@@ -7,8 +7,10 @@ from tasks import suites
 # As suites have them.
 ARGS = {
     "autoencoder": suites.AUTOENCODER,
+    "bag_of_tokens": suites.BAG,
     "bigram": suites.BIGRAM,
     "conv": suites.CONV,
+    "coordinates": suites.COORDINATES,
     "mixer": suites.MIXER,
     "mlp": suites.DIGITS_MLP,
     "quadratic": suites.QUADRATIC,
@@ -27,8 +29,20 @@ SMALLER = {
     "autoencoder": dict(
         width=8, base_width=4, latent=3, batch_size=4, activations=("gelu", "tanh")
     ),
+    "bag_of_tokens": dict(
+        vocabulary=12,
+        length=5,
+        classes=3,
+        width=8,
+        base_width=4,
+        batch_size=16,
+        activations=("silu", "tanh", "gelu"),
+    ),
     "bigram": dict(vocabulary=12, width=8, base_width=4, batch_size=16),
     "conv": dict(width=4, base_width=2, resolution=4, batch_size=4, activations=SMOOTH),
+    "coordinates": dict(
+        frequencies=3, width=8, base_width=4, activations=("silu", "tanh")
+    ),
     "mixer": dict(width=8, base_width=4, patch=4, token_hidden=3, batch_size=4),
     "mlp": dict(
         width=16,

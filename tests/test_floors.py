@@ -24,11 +24,11 @@ FILES = {
     "tasks": "commands base embedded stored data prepare draws layers attention "
     "objectives supervised "
     "[quadratic surfaces teacher mlp conv autoencoder language vit mixer bigram] "
-    "gradients augment entries suites costs __init__ __main__",
+    "[bag coordinates] gradients augment entries suites costs __init__ __main__",
     "evaluation": "checks settings validation scores algoperf curves tuning trials "
     "adapt entrants machine costs bench results cells protocol race standings words "
-    "verdicts summary tables brief text plots panels pictures markdown page report "
-    "compare __init__ __main__",
+    "budgets verdicts summary tables brief text plots panels pictures markdown page "
+    "report compare __init__ __main__",
     "meta_train": "imitation worker unroll estimators theta learner checkpoint logging "
     "config provenance validation run loop export reproduce plot moments contrast "
     "compare __main__",

@@ -14,6 +14,7 @@ TEXT = dict(dataset="stdlib", context=6, width=8, base_width=4, batch_size=3, va
 SETTINGS = {
     "lstm": dict(cell="lstm", depth=2),
     "gru": dict(cell="gru", depth=2),
+    "vanilla": dict(cell="vanilla", depth=2),
     "transformer": dict(depth=1, heads=2, mlp_ratio=2, activations=("tanh",)),
 }
 every_model = pytest.mark.parametrize("name", SETTINGS)
@@ -70,6 +71,15 @@ def gru_by_hand(layer, kernel, x):
     return np.array(outputs)
 
 
+def vanilla_by_hand(layer, kernel, x):
+    """Returns hidden states [t, w] of a network without gates for one text."""
+    h, outputs = np.zeros(8), []
+    for step in x:
+        h = np.tanh(layer["kernel"].T @ step + layer["bias"] + kernel.T @ h)
+        outputs.append(h)
+    return np.array(outputs)
+
+
 def readout_by_hand(params, x):
     """Returns logits, multiplied by the base width, 4, over the width, 8."""
     product = x @ params["readout"]["kernel"] * (4 / 8)
@@ -80,16 +90,19 @@ def readout_by_hand(params, x):
 def test_recurrent_logits_equal_a_loop_over_bytes(cell):
     *_, batch, params = start(cell)
     params = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
-    by_hand = {"lstm": lstm_by_hand, "gru": gru_by_hand}[cell]
+    by_hand = {"lstm": lstm_by_hand, "gru": gru_by_hand, "vanilla": vanilla_by_hand}
     for text, actual in zip(batch["input"], logits(cell, batch["input"]), strict=True):
         x = params["embed"]["embedding"][np.asarray(text)]
         for i in (0, 1):
-            x = by_hand(params[f"input{i}"], params[f"recurrent{i}"]["kernel"], x)
+            x = by_hand[cell](params[f"input{i}"], params[f"recurrent{i}"]["kernel"], x)
         np.testing.assert_allclose(actual, readout_by_hand(params, x), atol=1e-5)
 
 
 def flax_cell(cell, inner, kernel, bias):
     """Returns Flax's cell, and our kernels as its parameters."""
+    if cell == "vanilla":
+        own = {"i": {"kernel": inner, "bias": bias}, "h": {"kernel": kernel}}
+        return nn.SimpleCell(8), own
     names = {"lstm": ["i", "f", "g", "o"], "gru": ["r", "z", "n"]}[cell]
     split = functools.partial(np.split, indices_or_sections=len(names), axis=-1)
     params, rows = {}, zip(names, split(inner), split(kernel), split(bias), strict=True)
