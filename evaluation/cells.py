@@ -76,26 +76,41 @@ def _cell(
     Where the width is not the base, rules know by muP what has grown, so the reference
     may: the better of both by the validation loss on the tuning seeds.
     """
-    make = functools.partial(
-        _alone, place=place, tuned_at=tuned_at, plan=plan, maker=maker
-    )
-    found = make(name, entrant)
-    twin = next(
-        (y for x, y in TWINS.items() if BASELINES[x].build is entrant.build), ""
-    )
-    if name != plan.reference or not twin or not found.tried or not _grown(place):
-        return found
-    other = make(name, BASELINES[twin])
-    best = min(found, other, key=lambda cell: cell.best("valid").choice.score)
-    if best is other:
-        warnings.warn(f"{name} on {place.name} is {twin}, the better.", stacklevel=1)
-    return best
+    pairs, other = {name: entrant}, twin(entrant, place)
+    if name == plan.reference and other and plan.tuning.protocol != "none":
+        pairs[other] = BASELINES[other]
+    cells = {
+        key: _alone(name, one, place, tuned_at, plan, maker)
+        for key, one in pairs.items()
+    }
+    best = name
+    if len(cells) > 1:
+        best = min(cells, key=lambda x: _valid(pairs[x], cells[x], place, plan, maker))
+    if best != name:
+        warnings.warn(f"{name} on {place.name} is {best}, the better.", stacklevel=1)
+    return cells[best]
 
 
-def _grown(place: Place) -> bool:
-    """Returns whether a task is not at its base width."""
+def twin(entrant: Baseline, place: Place) -> str | None:
+    """Returns the name of an optimizer under muP, where a task is not at base width."""
     family = place.track.family
-    return jax.tree.leaves(family.shapes) != jax.tree.leaves(family.base_shapes)
+    if jax.tree.leaves(family.shapes) == jax.tree.leaves(family.base_shapes):
+        return None
+    pairs = TWINS.items()
+    return next((y for x, y in pairs if BASELINES[x].build is entrant.build), None)
+
+
+def _valid(
+    entrant: Baseline, cell: Cell, place: Place, plan: Plan, maker: Bench
+) -> float:
+    """Returns the validation loss, of what was tuned for it, on the tuning seeds."""
+    found = maker.run(
+        stand_at(entrant, place)[0],
+        num_steps=place.num_steps,
+        seeds=plan.tuning.seeds,
+        hyperparameters=[cell.chosen["valid"].choice.hyperparameters],
+    )
+    return float(tuning.values(found, "valid").mean())
 
 
 def _alone(
@@ -125,11 +140,9 @@ def _alone(
         aims = np.where(np.isfinite(valid), valid, np.inf).min(-1)
     longer = {}
     for factor in plan.factors if name in plan.measures else ():
-        length, again = factor * place.num_steps, choices
-        if factor > 1 and not plan.tuning.transfer:
-            again = tuned(there, length, plan, maker)[1]
         if factor > 1:
-            at_length = report(again, length)
+            again = tuned(there, factor * tuned_at.num_steps, plan, maker)[1]
+            at_length = report(again, factor * place.num_steps)
             longer[factor] = at_length.get("final", at_length["default"])
     return Cell(
         optimizer=name,

@@ -1,7 +1,9 @@
-"""Where an evaluation was made: versions and hardware."""
+"""Where an evaluation was made: code, versions and hardware."""
 
+import hashlib
 import os
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,48 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "cores": os.cpu_count(),
     }
 
 
-def _processor() -> str:
+def revision() -> str | None:
+    """Returns the Git commit of this code, or None.
+
+    Code that was changed since has "-dirty-" and twelve digits of a hash behind it, of
+    what `git diff HEAD` says, so that two changes are told apart.
+
+    None also for code that a repository merely surrounds, as a virtual environment
+    in it does: its commit says nothing of this code.
+    """
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    commit, changes = _git("rev-parse", "HEAD"), _git("diff", "HEAD", "--binary", "--")
+    if commit is None or not changes:
+        return commit
+    digest = hashlib.sha256(changes.encode(errors="surrogateescape")).hexdigest()
+    return f"{commit}-dirty-{digest[:12]}"
+
+
+def _git(*words: str) -> str | None:
+    """Returns what a Git command about this directory prints, or None if it fails."""
+    try:
+        found = subprocess.run(
+            ["git", *words],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def processor() -> str:
     """Returns the model of the processor, where the system tells."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

@@ -42,6 +42,12 @@ def protocol(summary: Summary) -> Iterator[str]:
         f"{'base task' if tuning['transfer'] else 'task'} and metric, on seeds "
         f"{', '.join(map(str, tuning['seeds']))}: {', '.join(spent)}."
     )
+    brought = {name: words.doubled(x) for name, x in summary["budget"].items()}
+    if told := [f"{name} {text}" for name, text in brought.items() if text]:
+        yield (
+            "The last doubling of the trials took off the final training loss, on the "
+            f"tuning seeds: {', '.join(told)}."
+        )
     targets = [x["target"] for x in summary["tasks"].values()]
     yield (
         f"AlgoPerf scores are in the pool of these optimizers; a target have "

@@ -51,6 +51,7 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
         "settings": words.settings,
         "number": words.number,
         "duration": words.duration,
+        "doubled": words.doubled,
     }
     source = importlib.resources.files("evaluation") / "page.html"
     settings = summary["settings"]
@@ -65,6 +66,7 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
         pictures=pictures.verdict(results, summary),
         untuned=list(pictures.profiles(results, "untuned")),
         growth=pictures.growth(results, summary),
+        tuning=pictures.tuning(results, summary),
         failures=words.failures(summary),
         sections=_sections(results, summary),
         reported=REPORTED,
@@ -74,6 +76,7 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
         decay=DECAY,
         limit=LIMIT,
         high=panels.HIGH,
+        saturated=words.share(words.SATURATED),
     )
 
 

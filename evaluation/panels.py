@@ -113,6 +113,27 @@ def ratios(summary: Mapping[str, Any]) -> Draw:
     return draw
 
 
+def tuning(summary: Mapping[str, Any]) -> Draw:
+    """Returns a panel of what was found by so many trials, over that by all."""
+
+    def draw(axes: Axes, styles: Styles) -> None:
+        shown = {name: summary["budget"][name]["by_trials"] for name in styles}
+        curves = {name: np.array(x) for name, x in shown.items() if x}
+        most = max(map(len, curves.values()))
+        for name, curve in curves.items():
+            jumps = [0, *(1 + np.flatnonzero(np.diff(curve)))]
+            look = {"drawstyle": "steps-post", "markevery": jumps, **styles[name]}
+            axes.plot(np.arange(1, len(curve) + 1), curve, label=name, **look)
+        ticks = 2 ** np.arange(int(np.log2(most)) + 1)
+        axes.set(xscale="log", yscale="log", xlabel="trials of its tuning")
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.minorticks_off()
+        axes.set_ylabel("final loss / that of all trials")
+        _ticks(axes.yaxis, *axes.get_ylim())
+
+    return draw
+
+
 def growth(results: Results, line: str) -> Draw:
     """Returns a panel of final losses against a factor of growth.
 

@@ -75,6 +75,20 @@ def growth(results: Results, summary: Summary) -> list[Picture]:
     return found
 
 
+def tuning(results: Results, summary: Summary) -> list[Picture]:
+    """Returns what ever more trials brought, where that is known of anybody."""
+    spent = {name: x for name, x in summary["budget"].items() if x["by_trials"]}
+    if not spent:
+        return []
+    caption = "Final training loss by trials, on the tuning seeds"
+    halves = [
+        f"{name} {number(x['by_trials'][(len(x['by_trials']) - 1) // 2])}"
+        for name, x in spent.items()
+    ]
+    alt = f"{caption}. By half of them, over that by all: {', '.join(halves)}."
+    return [_picture(results, panels.tuning(summary), caption, alt)]
+
+
 def curves(results: Results, summary: Summary, task: str) -> list[Picture]:
     """Returns training and validation losses of a task."""
     found = []

@@ -10,12 +10,12 @@ from typing import Any
 
 import jax
 
-from evaluation import adapt, bench, checks, entrants, machine, trials, tuning
+from evaluation import adapt, bench, cells, checks, entrants, machine, trials, tuning
 from evaluation.bench import Bench, Place, Say
-from evaluation.cells import Plan, guarded
+from evaluation.cells import Plan
 from evaluation.entrants import Entrant
 from evaluation.results import Cell, Results
-from evaluation.tuning import Tuning
+from evaluation.tuning import Tuning, sequential
 from lopt.baselines import BASELINES, Baseline
 from tasks import commands, suites
 from tasks.base import TaskFamily, known
@@ -97,15 +97,19 @@ def evaluate(
             name: bench.place(name, family, num_steps=num_steps, looks=looks)
             for name, (family, num_steps) in tasks.items()
         }
-        cells = tuple(_cells(named, places, bases, plan, Bench(store), notes, pulse))
+        found = tuple(_cells(named, places, bases, plan, Bench(store), notes, pulse))
     return Results(
         settings={
             "suite": suite if isinstance(suite, str) else "of your own",
-            "tasks": {name: _said(x, growth.get(name)) for name, x in places.items()},
+            "tasks": {
+                name: _said(x, growth.get(name), named.get(reference))
+                for name, x in places.items()
+            },
             "optimizers": {
                 name: {
                     "baseline": entrants.is_baseline(x),
                     "trials": _trials(x, plan),
+                    "sequential": sequential(x, plan.tuning),
                 }
                 for name, x in named.items()
             },
@@ -115,13 +119,14 @@ def evaluate(
             "reference_lengths": list(plan.factors),
             "looks": looks,
         },
-        cells=cells,
+        cells=found,
         seconds=seconds,
         notes=tuple(dict.fromkeys(notes)),
         environment=machine.machine(),
         made={
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "command": "evaluate(...) from Python",
+            "revision": machine.revision(),
         },
     )
 
@@ -192,7 +197,7 @@ def _cells(
         pulse.begin(progress.begin(f"{task}, {name}"))
         place = places[task]
         tuned_at = places[bases[task]] if task in bases else place
-        cell = guarded(name, named[name], place, tuned_at, plan, maker, notes)
+        cell = cells.guarded(name, named[name], place, tuned_at, plan, maker, notes)
         failed = f" failed ({cell.error})" if cell.error else ""
         seconds = time.monotonic() - began
         progress.cell(f"{task}, {name}{failed}", seconds, fresh=maker.made > made)
@@ -205,7 +210,8 @@ def _work(entrant: Baseline, name: str, place: Place, plan: Plan) -> float:
     lengths = sum(plan.factors) if name in plan.measures else 1
     reported = (4 if trials else 1) * len(plan.seeds) * (lengths + 0.75)
     runs = trials * len(plan.tuning.seeds) * lengths + reported
-    return COMPILING + runs * place.num_steps * place.flops
+    twice = 1 + (name == plan.reference and bool(cells.twin(entrant, place)))
+    return twice * (COMPILING + runs * place.num_steps * place.flops)
 
 
 def _trials(entrant: Baseline, plan: Plan) -> int:
@@ -213,7 +219,7 @@ def _trials(entrant: Baseline, plan: Plan) -> int:
     return tuning.budget(entrant, plan.tuning)
 
 
-def _said(place: Place, growth: Any) -> dict[str, Any]:
+def _said(place: Place, growth: Any, reference: Baseline | None) -> dict[str, Any]:
     """Returns what a report says of a task."""
     return {
         "family": place.track.family.name,
@@ -221,6 +227,7 @@ def _said(place: Place, growth: Any) -> dict[str, Any]:
         "params": place.params,
         "program": place.program,
         "growth": growth and growth._asdict(),
+        "twin": reference and cells.twin(reference, place),
     }
 
 

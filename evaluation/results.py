@@ -76,14 +76,15 @@ class Results(NamedTuple):
 
     Attributes:
       settings: JSON values: `suite`, `tasks` ({name: {"family", "num_steps", "params",
-        "program", "growth"}}), `optimizers` ({name: {"baseline", "trials"}}), `seeds`,
-        `tuning`, `reference`, `reference_lengths`, `looks`.
+        "program", "growth", "twin"}}), `optimizers` ({name: {"baseline", "trials",
+        "sequential"}}), `seeds`, `tuning`, `reference`, `reference_lengths`, `looks`;
+        older evaluations have no `twin` and no `sequential`.
       cells: of every optimizer on every task, by task.
       seconds: {"total", "compile"}: wall-clock, and compiling as part of it.
       notes: warnings, such as optima at the edge of a range.
       environment: versions and hardware.
-      made: {"date": in UTC, as 2026-11-27; "command": by what}; empty for those saved
-        before it was kept.
+      made: {"date": in UTC, as 2026-11-27; "command": by what; "revision": of this
+        code, None where it is not known}; older evaluations lack some of it.
     """
 
     settings: dict[str, Any]

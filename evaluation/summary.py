@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation import entrants, race, scores, standings, verdicts
+from evaluation import budgets, race, scores, standings, verdicts
 from evaluation.results import Results
 from evaluation.standings import REPORTED
 from evaluation.tuning import DECAY, METRICS
@@ -49,7 +49,7 @@ def summary(results: Results, *, title: str | None = None) -> dict[str, Any]:
         "comparisons": list(_comparisons(results)),
         "control": list(_control(results)),
         "settings": results.settings,
-        "budget": budget(results),
+        "budget": budgets.budgets(results),
         "seconds": results.seconds,
         "notes": list(results.notes),
         "environment": results.environment,
@@ -57,34 +57,6 @@ def summary(results: Results, *, title: str | None = None) -> dict[str, Any]:
     }
     said = _jsonable(said)
     return {"verdict": [x._asdict() for x in verdicts.verdicts(said)], **said}
-
-
-def budget(results: Results) -> dict[str, dict[str, int]]:
-    """Returns what was spent on each optimizer: trials, seeds and inner steps.
-
-    Steps are those of all tasks together.
-    """
-    settings, found = results.settings, {}
-    tasks, transfer = settings["tasks"], settings["tuning"]["transfer"]
-    seeds = len(settings["tuning"]["seeds"])
-    # Under transfer only what tasks grew from is tuned on, and at one length.
-    tuned_on = [
-        x
-        for name, x in tasks.items()
-        if not transfer or not x["growth"] or x["growth"]["base"] == name
-    ]
-    steps = sum(x["num_steps"] for x in tuned_on)
-    for name, of in settings["optimizers"].items():
-        lengths = [1]
-        if name in (settings["reference"], entrants.CONSTANT) and not transfer:
-            lengths = {1, *settings["reference_lengths"]}
-        found[name] = {
-            "trials": of["trials"],
-            "tuning_seeds": seeds if of["trials"] else 0,
-            "tuning_steps": of["trials"] * seeds * steps * sum(lengths),
-            "reporting_seeds": len(settings["seeds"]),
-        }
-    return found
 
 
 def _standing(one: standings.Standing) -> dict[str, Any]:

@@ -210,6 +210,12 @@ def budget(baseline: Baseline, tuning: Tuning) -> int:
     return len(further(baseline, tuning, Seen([], {})))
 
 
+def sequential(baseline: Baseline, tuning: Tuning) -> bool:
+    """Returns whether its first k trials are what a budget of k would try."""
+    ordered = tuning.protocol in ("search", "narrow")
+    return ordered and bool(baseline.space) and _rates(baseline, tuning) is None
+
+
 def _rates(baseline: Baseline, tuning: Tuning) -> int | None:
     """Returns how many rates alone are tried of a baseline; None: by the protocol."""
     return tuning.learned if baseline.learned else baseline.rates

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 Summary = Mapping[str, Any]
+SATURATED = 0.03  # of the loss that the last doubling of the trials took off
 
 
 def failures(summary: Summary) -> list[str]:
@@ -29,6 +30,18 @@ def budget(name: str, summary: Summary) -> str:
         return "not tuned"
     where = "base task" if summary["settings"]["tuning"]["transfer"] else "task"
     return f"{spent['trials']} trials × {spent['tuning_seeds']} seeds a {where}"
+
+
+def doubled(spent: Mapping[str, Any]) -> str:
+    """Returns what the last doubling of trials brought; "" where it is not known.
+
+    >>> doubled({"last_doubling": 0.021}), doubled({"last_doubling": 0.2})
+    ('2 %: saturated', '20 %')
+    """
+    brought = spent["last_doubling"]
+    if brought is None:
+        return ""
+    return f"{share(brought)}{': saturated' if brought < SATURATED else ''}"
 
 
 def settings(values: Mapping[str, Any]) -> str:
@@ -87,6 +100,7 @@ def made(summary: Summary) -> list[str]:
     how = summary["made"]
     known = [f"Evaluated on {x} (UTC)." for x in _date(summary)]
     known += [f"By: {how['command']}"] if "command" in how else []
+    known += [f"Code: {how['revision']}."] if how.get("revision") else []
     return [*known, f"With: {settings(summary['environment'])}."]
 
 

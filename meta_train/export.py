@@ -139,6 +139,7 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
     ]
     summary = {
         **{key: settings[key] for key in ("seeds", "tuning", "reference")},
+        **{key: results.get(key) for key in ("made", "environment")},
         "trials": {one: settings["optimizers"][one]["trials"] for one in shown},
         "standings": {one: standings[one] for one in shown},
         "tasks": {

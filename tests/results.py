@@ -94,7 +94,11 @@ def results():
         seconds={"total": 9.0, "compile": 2.0},
         notes=("a note",),
         environment=machine(),
-        made={"date": "2026-11-27", "command": "python -m evaluation '--a=b c'"},
+        made={
+            "date": "2026-11-27",
+            "command": "python -m evaluation '--a=b c'",
+            "revision": "f00d",
+        },
     )
     return diverged(found, "sgdm", "mlp-widthx2", seeds=[2])
 

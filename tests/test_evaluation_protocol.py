@@ -12,7 +12,16 @@ import optax
 import pytest
 
 import lopt
-from evaluation import bench, curves, entrants, evaluate, results, trials, tuning
+from evaluation import (
+    bench,
+    curves,
+    entrants,
+    evaluate,
+    machine,
+    results,
+    trials,
+    tuning,
+)
 from evaluation.tuning import METRICS, Tuning
 from lopt import artifact
 from lopt.baselines import Baseline
@@ -22,6 +31,7 @@ from tests.test_evaluation_curves import family, tx_factory
 
 STEPS, LOOKS, SEEDS = 8, 4, (3, 5, 7)
 TUNING = Tuning("search", 5, (0, 1))
+SETTLED = {"trials": 0, "sequential": False}  # of what is not tuned
 RULE = {
     "hidden": 4,
     "layers": 1,
@@ -120,7 +130,7 @@ def test_one_optimizer_is_judged_against_the_reference():
     quick = Tuning("none", 1, (0,))
     one = judged(optax.adam(0.3), reference="sgdm", tuning=quick)
     assert list(one.settings["optimizers"]) == ["yours", "sgdm"]
-    assert one.settings["optimizers"]["sgdm"] == {"baseline": True, "trials": 0}
+    assert one.settings["optimizers"]["sgdm"] == SETTLED | {"baseline": True}
 
 
 def test_baselines_set_aims_by_their_best_within_three_quarters():
@@ -270,6 +280,7 @@ def test_results_say_on_which_day_and_by_what_they_were_made():
     made = judged({"mine": plain}).made
     assert today - datetime.date.fromisoformat(made["date"]) <= datetime.timedelta(1)
     assert made["command"] == "evaluate(...) from Python"
+    assert made["revision"] == machine.revision()
 
 
 @pytest.mark.parametrize("limit", ["LANES", "WORK"])
@@ -321,7 +332,7 @@ def test_learned_rules_run_untuned_and_their_warnings_are_noted(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         got = judged({"mine": str(tmp_path)})
-    assert got.settings["optimizers"]["mine"] == {"baseline": False, "trials": 0}
+    assert got.settings["optimizers"]["mine"] == SETTLED | {"baseline": False}
     assert any(f"num_steps is {STEPS}" in note for note in got.notes)
     alone = slow(lambda *, num_steps: lopt.load(tmp_path, num_steps=num_steps))
     np.testing.assert_allclose(

@@ -1,12 +1,15 @@
 """Tasks that grow are judged with what was tuned before they had grown."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
 
-from evaluation import evaluate, standings
+from evaluation import cells, curves, evaluate, standings
 from evaluation.tuning import METRICS, Tuning
+from lopt import mup
+from lopt.baselines import BASELINES
 from tasks import entries, suites
 from tasks.suites import Line
 
@@ -29,10 +32,17 @@ def found():
         evaluate, {"muadam": "muadam", "sgdm": "sgdm"}, "tiny", (3, 5)
     )
     arguments = {"reference": "muadam", "looks": 4, "say": lambda line: None}
-    yield {
-        transfer: judge(tuning=TUNING._replace(transfer=transfer), **arguments)
-        for transfer in (True, False)
-    }
+    made = {False: judge(tuning=TUNING._replace(transfer=False), **arguments)}
+    names = {BASELINES[name].build: name for name in ("muadam", "sgdm")}
+    tuned, real = [], cells.tuned
+
+    def noted(stand, num_steps, *rest):
+        who = names.get(stand.contender.baseline.build)
+        tuned.append((who, stand.place.name, num_steps))
+        return real(stand, num_steps, *rest)
+
+    patch.setattr(cells, "tuned", noted)
+    yield made | {True: judge(tuning=TUNING, **arguments), "tuned": tuned}
     patch.undo()
 
 
@@ -87,32 +97,54 @@ def test_growth_is_told_to_reports(found):
     assert params[2] > params[0] == params[1] == params[3]
 
 
-def test_the_reference_s_longer_runs_keep_its_choice_too(found):
+def test_the_reference_s_longer_runs_have_a_choice_of_their_own(found):
+    # Tuned at the base over twice the steps, as the longer task is by itself.
+    twice = found[True].cell("muadam", "teacher_student-stepsx1").longer[2]
+    alone = found[False].cell("muadam", "teacher_student-stepsx2").best("final").curves
+    np.testing.assert_allclose(twice.train, alone.train, rtol=1e-5)
+    # So muAdam is tuned over each length, at the bases alone; SGD over one.
+    bases = [f"teacher_student-{axis}x1" for axis in ("width", "steps")]
+    for name, lengths in {"muadam": (8, 16), "sgdm": (8,)}.items():
+        at = {(place, steps) for who, place, steps in found["tuned"] if who == name}
+        assert at == {*itertools.product(bases, lengths)}
     cell = found[True].cell("muadam", "teacher_student-widthx2")
     assert cell.longer[2].train.shape[-1] == 16
     assert np.isfinite(standings.standings(found[True])["sgdm"].speedup.value)
 
 
 @pytest.mark.slow
-def test_the_reference_of_a_wider_task_may_be_the_one_under_mup():
-    args = entries.DIGITS_MLP | {"width": 16, "base_width": 4, "batch_size": 4}
-    grown = {"wide": suites.Entry("mlp", args, 8)}
-    own = TUNING._replace(transfer=False)
+@pytest.mark.parametrize("transfer", [False, True])
+def test_the_reference_of_a_wider_task_may_be_the_one_under_mup(transfer, monkeypatch):
+    args = entries.DIGITS_MLP | {"width": 4, "base_width": 4, "batch_size": 4}
+    line = Line("mlp", args, "width", (4,), 8)
+    monkeypatch.setitem(suites.LINES, "grown", (line,))
+    monkeypatch.setitem(suites.SUITES, "grown", line.entries())
+    own = TUNING._replace(transfer=transfer)
     judge = functools.partial(
-        evaluate, suite=grown, seeds=(3, 5), tuning=own, looks=4, say=lambda line: None
+        evaluate, suite="grown", seeds=(3, 5), tuning=own, looks=4, say=lambda x: None
     )
     apart = judge({"adam": "adam", "muadam": "muadam"}, reference=None)
-    scores = {
-        name: apart.cell(name, "wide").best("valid").choice.score
-        for name in ("adam", "muadam")
-    }
+    task = suites.family(suites.SUITES["grown"]["mlp-widthx4"])
+    info = mup.infer(task.shapes, task.base_shapes, wider=task.wider_shapes)
+    scores = {}
+    for name, given in {"adam": {}, "muadam": {"info": info}}.items():
+        factory = functools.partial(BASELINES[name].build, **given)
+        choice = apart.cell(name, "mlp-widthx4").chosen["valid"].choice
+        ended = curves.run(
+            curves.runner(curves.track(task, valid_every=2), factory),
+            num_steps=8,
+            seeds=own.seeds,
+            hyperparameters=[choice.hyperparameters],
+        )
+        scores[name] = ended.valid[0, :, -1].mean()
     better = min(scores, key=scores.get)
     assert scores["adam"] != scores["muadam"]
     found = judge({"sgdm": "sgdm"}, reference="adam")
-    ours, theirs = found.cell("adam", "wide"), apart.cell(better, "wide")
+    ours, theirs = (
+        x.cell(y, "mlp-widthx4") for x, y in ((found, "adam"), (apart, better))
+    )
     np.testing.assert_array_equal(
         ours.best("final").curves.train, theirs.best("final").curves.train
     )
-    assert any("adam on wide is muadam" in x for x in found.notes) == (
-        better == "muadam"
-    )
+    said = any("adam on mlp-widthx4 is muadam" in x for x in found.notes)
+    assert said == (better == "muadam")

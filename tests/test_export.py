@@ -12,12 +12,12 @@ import pytest
 import tiny
 
 import lopt
-import meta_train.provenance
 import meta_train.run
+from evaluation import machine
 from lopt.artifact import FIELDS
 from meta_train.export import add_evaluation, export, main
 from meta_train.loop import Progress
-from meta_train.provenance import provenance, revision
+from meta_train.provenance import provenance
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_exported_rule_does_what_it_did_when_saved(path):
 def test_revision_is_of_this_code_and_not_of_a_repository_around_it(
     tmp_path, monkeypatch, tracked
 ):
-    file = tmp_path / "meta_train" / "provenance.py"
+    file = tmp_path / "evaluation" / "machine.py"
     file.parent.mkdir()
     file.write_text("")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
@@ -106,9 +106,17 @@ def test_revision_is_of_this_code_and_not_of_a_repository_around_it(
     commands[1:1] = [["add", "."]] if tracked else []
     for words in commands:
         subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr(meta_train.provenance, "__file__", str(file))
-    found = revision()
-    assert (found is not None and len(found) == 40) if tracked else found is None
+    monkeypatch.setattr(machine, "__file__", str(file))
+    clean, changed = machine.revision(), []
+    assert (clean is not None and len(clean) == 40) if tracked else clean is None
+    for text in ("a = 1", "a = 2", "a = 1"):
+        file.write_text(text)
+        changed.append(machine.revision())
+    if tracked:
+        assert changed[0].startswith(f"{clean}-dirty-") and len(changed[0]) == 59
+        assert changed[0] == changed[2] != changed[1]
+    else:
+        assert changed == [None] * 3
 
 
 def test_exporting_twice_replaces_the_artifact(run, progress, path):
@@ -138,6 +146,8 @@ def report(directory):
             "optimizers": {n: {"baseline": b, "trials": 0} for n, b in names.items()},
         },
         "standings": {n: {"diverged": 0.0} for n in names},
+        "made": {"date": "2026-11-27", "revision": "f00"},
+        "environment": {"jax": "0.10", "processor": "a fast one"},
         "tasks": {"toy": {"rows": rows}},
     }
     directory.mkdir()
@@ -158,6 +168,8 @@ def test_an_evaluation_goes_into_the_card_and_nothing_else_changes(path, tmp_pat
         "mine": {"mean": mean, "speedup": speedup},
         "adam": {"error": "ValueError: no"},
     }
+    assert found["made"] == {"date": "2026-11-27", "revision": "f00"}
+    assert found["environment"] == {"jax": "0.10", "processor": "a fast one"}
     assert found["seeds"] == [4, 5] and found["standings"].keys() == {"mine", "adam"}
 
 

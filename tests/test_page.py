@@ -67,7 +67,7 @@ def test_the_first_table_has_five_measures_and_the_rest_is_folded():
 def test_the_page_says_when_and_by_what_it_was_made():
     assert "toy-v1: 3 tasks × 3 seeds, 2026-11-27" in text()
     end = html.unescape(text()[text().index("Environment") :])
-    assert "By: python -m evaluation '--a=b c'" in end
+    assert "By: python -m evaluation '--a=b c'" in end and "Code: f00d." in end
     assert "jax 0." in end and "optax" in end
 
 
@@ -167,7 +167,7 @@ def test_the_protocol_is_stated(words):
         ({"transfer": True}, "For each task at factor 1 of its line and each of"),
         (
             {"transfer": True},
-            "run for 1, 2 times the steps of each task, with one choice",
+            "and tuned anew at each length, at factor 1 too.",
         ),
         ({}, "adam, run for 1, 2 times the steps of each task, and tuned anew at"),
     ],
