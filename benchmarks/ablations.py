@@ -67,7 +67,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 HEAD = """The first stage of `configs/release/mu_mlp.py` with 8 workers, and a change in
 each row, meta-trained for {seconds:g} s of CPU time, compiling apart, on {hardware}.
 No row is tuned. All learn from {tasks}.
-Made by `python -m benchmarks.ablations --seeds {seeds} --page docs/ablations.md`."""
+Made by `python -m benchmarks.ablations --seeds {seeds} --page docs/ablations.md`.
+Code: {revisions}."""
 PAGE = """# Ablations of the release recipe
 
 {head}
@@ -203,8 +204,14 @@ def plot(runs: dict[str, list[dict[str, Any]]]) -> matplotlib.figure.Figure:
 def write(page: Path, record: dict[str, Any]) -> None:
     """Writes a page and its picture; of one that is there the end is kept."""
     runs, picture = record["runs"], page.with_suffix(".png")
-    hardware = next(iter(runs.values()))[0]["hardware"]
-    head = HEAD.format(**record, hardware=hardware, tasks=", ".join(TASKS))
+    every = [one for seeds in runs.values() for one in seeds]
+    revisions = dict.fromkeys(str(one["code_revision"]) for one in every)
+    head = HEAD.format(
+        **record,
+        hardware=every[0]["hardware"],
+        tasks=", ".join(TASKS),
+        revisions=", ".join(revisions),
+    )
     text = PAGE.format(head=head, table=table(runs), picture=picture.name)
     if page.exists():
         above, below = (
