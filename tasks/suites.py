@@ -344,7 +344,9 @@ SUITES: dict[str, dict[str, Entry]] = {
         "vae-patches8": Entry("vae", VAE | UNSEEN | {"batch_size": 256}, 300),
         "rnn-topics": Entry(
             "recurrent",
-            RECURRENT | {"dataset": "topics", "cell": "vanilla", "batch_size": 128},
+            RECURRENT
+            | {"dataset": "topics", "cell": "vanilla", "batch_size": 128}
+            | {"width": 32, "base_width": 32},
             300,
         ),
         "bag_of_tokens": Entry("bag_of_tokens", BAG, 300),
