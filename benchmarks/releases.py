@@ -31,9 +31,9 @@ COLUMNS = (
 
 
 def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
-    """Returns a row each of a rule on a suite and of what it is measured against."""
-    lines, both = [], dict.fromkeys((name, found["reference"]))
-    for one in both:
+    """Returns a row each of a rule on a suite, of the reference, and of baselines."""
+    lines = []
+    for one in dict.fromkeys((name, found["reference"], *found["standings"])):
         standing, trials = found["standings"][one], found["trials"][one]
         cells = [suite, one, f"{trials} trials" if trials else "none"]
         for key in ("speedup", "speedup_seconds", "loss_ratio", "test_ratio"):
