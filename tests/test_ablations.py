@@ -126,7 +126,8 @@ def test_the_clock_stands_while_theta_is_judged(monkeypatch):
 
 def result(end, judged, **more):
     row = {"step": 1200, "seconds": 2.0, "scores": {"a": end}, "mean": end}
-    return {"rows": [row | more], "judged": {"wide": judged}, "hardware": "none"}
+    where = {"hardware": "none", "code_revision": "f00d"}
+    return {"rows": [row | more], "judged": {"wide": judged}} | where
 
 
 def test_a_table_has_every_seed_and_says_what_diverged():
@@ -160,6 +161,7 @@ def test_a_page_keeps_what_is_below_its_table(tmp_path):
     runs["base"] = [result(-7.7, -2.0)]
     ablations.write(page, record | {"seconds": 77})
     assert "for 77 s" in page.read_text() and "for 1 s" not in page.read_text()
+    assert "Code: f00d." in page.read_text()
     assert "Prose." in page.read_text() and "-7.70" in page.read_text()
     assert "-3.10" not in page.read_text() and page.read_text().count("| base") == 1
 
