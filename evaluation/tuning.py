@@ -18,7 +18,7 @@ DECAY = 0.9  # of the moving average that training losses are smoothed by
 EDGE = 0.05  # share of a range, at each end, that counts as its edge
 RATES = 7  # learning rates tried first
 AROUND = ("final", "valid", "mean", "final")  # metrics whose best a round is around
-SHRINK = 0.8  # sizes of boxes, round by round
+SHRINK = 0.7  # sizes of boxes, round by round
 CONSTANT = "constant"
 
 # What hyperparameters are chosen for: curves -> [h, s], to be minimised.
@@ -124,19 +124,21 @@ def narrow(baseline: Baseline, trials: int, seen: Seen) -> list[dict[str, Any]]:
     """Returns learning rates at defaults first, then, by rounds, what is near the best.
 
     The first k trials are the search of a budget of k. Defaults have a schedule that
-    decays; a constant one is tried once. Each round has a box around what is best by
-    then for each metric, ever smaller, in it points of a scrambled Halton sequence.
+    decays; a constant one is tried once. Rates are the three in the middle of `RATES`,
+    then neighbours of what is best for any metric, while there are any. Each round has
+    a box around what is best by then for each metric, ever smaller, in it points of a
+    scrambled Halton sequence.
     """
     done, space = len(seen.hyperparameters), baseline.space
-    first = [baseline.defaults]
-    if rates := space.get("learning_rate"):
-        each = _outwards(rates.grid(RATES))
-        first = [baseline.defaults | {"learning_rate": x} for x in each]
-    if not done:
-        return first[:trials]
     if done >= trials:
         return []
-    more = done - len(first)
+    first = [baseline.defaults]
+    if rates := space.get("learning_rate"):
+        first = [baseline.defaults | {"learning_rate": x} for x in rates.grid(RATES)]
+    tried = [first.index(x) for x in seen.hyperparameters if x in first]
+    if len(tried) == done and (new := _neighbours(tried, seen, len(first))):
+        return [first[i] for i in new][: trials - done]
+    more = done - len(tried)
     turn = more // len(AROUND)
     points = _halton(len(space), more + len(AROUND))[-len(AROUND) :]
     new = [
@@ -148,15 +150,20 @@ def narrow(baseline: Baseline, trials: int, seen: Seen) -> list[dict[str, Any]]:
     return new[: trials - done]
 
 
-def _outwards(values: Sequence[float]) -> list[float]:
-    """Returns values from the middle outwards.
+def _neighbours(tried: Sequence[int], seen: Seen, count: int) -> list[int]:
+    """Returns which places of a row to try next: three in the middle, then neighbours.
 
-    >>> _outwards((1, 2, 3, 4, 5))
-    [3, 2, 4, 1, 5]
+    Args:
+      tried: places in the row, in the order of `seen`, which holds nothing else.
+      seen: trials so far.
+      count: places of the row.
     """
-    middle = (len(values) - 1) / 2
-    order = sorted(range(len(values)), key=lambda i: (abs(i - middle), i))
-    return [values[i] for i in order]
+    if not tried:
+        middle = count // 2
+        return [i for i in (middle, middle - 1, middle + 1) if 0 <= i < count]
+    best = {tried[int(np.argmin(scores))] for scores in seen.scores.values()}
+    near = {place + step for place in best for step in (-1, 1)}
+    return sorted(i for i in near - {*tried} if 0 <= i < count)
 
 
 def _near(
