@@ -92,9 +92,13 @@ def _cell(
 
 
 def twin(entrant: Baseline, place: Place) -> str | None:
-    """Returns the name of an optimizer under muP, where a task is not at base width."""
+    """Returns the name of what can be tuned under muP, where the width is not the base.
+
+    None at the base width, for what has no such name, and for what is not tuned.
+    """
     family = place.track.family
-    if jax.tree.leaves(family.shapes) == jax.tree.leaves(family.base_shapes):
+    at_base = jax.tree.leaves(family.shapes) == jax.tree.leaves(family.base_shapes)
+    if at_base or not entrant.space:
         return None
     pairs = TWINS.items()
     return next((y for x, y in pairs if BASELINES[x].build is entrant.build), None)

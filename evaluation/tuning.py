@@ -16,7 +16,7 @@ from tasks.base import known
 
 DECAY = 0.9  # of the moving average that training losses are smoothed by
 EDGE = 0.05  # share of a range, at each end, that counts as its edge
-RATES = 7  # learning rates tried first
+RATES = 7  # evenly spaced learning rates that are tried first, from the middle
 AROUND = ("final", "valid", "mean", "final")  # metrics whose best a round is around
 SHRINK = 0.7  # sizes of boxes, round by round
 CONSTANT = "constant"

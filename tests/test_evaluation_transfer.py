@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluation import cells, curves, evaluate, standings
+from evaluation import bench, cells, curves, evaluate, standings
 from evaluation.tuning import METRICS, Tuning
 from lopt import mup
 from lopt.baselines import BASELINES
@@ -110,6 +110,18 @@ def test_the_reference_s_longer_runs_have_a_choice_of_their_own(found):
     cell = found[True].cell("muadam", "teacher_student-widthx2")
     assert cell.longer[2].train.shape[-1] == 16
     assert np.isfinite(standings.standings(found[True])["sgdm"].speedup.value)
+
+
+def test_only_what_is_tuned_and_has_grown_has_a_twin_under_mup():
+    adam = BASELINES["adam"]
+
+    def twin(entrant, width):
+        family = suites.build("teacher_student", **TEACHER | {"width": width})
+        return cells.twin(entrant, bench.place("", family, num_steps=8, looks=4))
+
+    assert twin(adam, 8) == "muadam" and twin(BASELINES["sgdm"], 8) == "musgd"
+    assert twin(adam, 4) is twin(BASELINES["lion"], 8) is None
+    assert twin(adam._replace(space={}), 8) is None
 
 
 @pytest.mark.slow
