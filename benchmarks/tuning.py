@@ -3,7 +3,8 @@
     python -m benchmarks.tuning docs/tuning [--workdir runs/tuning]
 
 On every task of `in-dist-v1`; the seeds reported here are not reported elsewhere.
-Prints ratios to 80 trials of a search, and writes `docs/tuning.json`. Runs are kept.
+Prints ratios to 80 trials of a search, and writes `docs/tuning.json`, where baselines
+and protocols that are not asked for stay as they were. Runs are kept.
 """
 
 import argparse
@@ -60,7 +61,10 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--names", default=",".join(NAMES))
     parser.add_argument("--protocols", default="search,narrow")
     given = parser.parse_args(args)
+    kept = given.page.with_suffix(".json")
     found: dict[str, Any] = {}
+    if kept.exists():
+        found = json.loads(kept.read_text(encoding="utf-8"))
     with trials.opened(given.workdir) as store:
         maker = bench.Bench(store)
         for task, entry in suites.SUITES[SUITE].items():
@@ -79,8 +83,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 logs = np.log([x[kind] for x in tasks.values()])
                 ratio = np.exp((logs - base[:, None]).mean(0))
                 print(name, protocol, kind, ratio.round(3))
-    text = json.dumps(found, indent=1) + "\n"
-    given.page.with_suffix(".json").write_text(text, encoding="utf-8")
+    kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
