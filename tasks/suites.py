@@ -345,7 +345,7 @@ SUITES: dict[str, dict[str, Entry]] = {
         "rnn-topics": Entry(
             "recurrent",
             RECURRENT
-            | {"dataset": "topics", "cell": "vanilla", "batch_size": 128}
+            | {"dataset": "topics", "cell": "vanilla", "batch_size": 64}
             | {"width": 32, "base_width": 32},
             300,
         ),

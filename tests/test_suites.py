@@ -34,7 +34,7 @@ DIGESTS = {
     "deeper-v1": "06623ac7391a",
     "longer-v1": "01d634e780de",
     "transfer-v1": "5e313648524e",
-    "transfer-v2": "966ab46fb0b7",
+    "transfer-v2": "9c53c444b180",
     "digits-v1": "41ad38bf6dd1",
     "smoke-v1": "92044b7512e7",
 }
