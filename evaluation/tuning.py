@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float
 
 from evaluation import checks, scores
@@ -186,6 +185,8 @@ def _near(
 
 
 def _halton(dimensions: int, count: int) -> list[list[float]]:
+    import scipy.stats  # here, as it takes a second that most commands need not wait
+
     return scipy.stats.qmc.Halton(dimensions, rng=0).random(count).tolist()
 
 

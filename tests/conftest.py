@@ -33,6 +33,17 @@ def temporary_files_lie_among_those_of_pytest(tmp_path_factory):
     patch.undo()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def steps_are_timed_briefly():
+    """Spares each cell of an evaluation a second: no test asserts a time."""
+    from evaluation import costs  # not before the settings above
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(costs, "SECONDS", 0.0)
+    yield
+    patch.undo()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_of_this_file_only():
     """Clears what JAX has compiled: past 8,192 programs it counts none as cached."""

@@ -243,7 +243,10 @@ def by_pes(rule, family, theta, *, num_windows, window, horizon=99, **args):
 
 @pytest.mark.parametrize(
     "matching, span, seen",
-    [("kl", 1, [(0, 2), (2, 2)]), ("parameters", 2, [(0, 2), (0, 4), (4, 2)])],
+    [
+        ("kl", 1, [(0, 2), (2, 2)]),
+        pytest.param("parameters", 2, [(0, 2), (0, 4), (4, 2)], marks=pytest.mark.slow),
+    ],
 )
 def test_matching_by_pes_is_reverse_mode_through_all_windows_since_parting(
     matching, span, seen

@@ -131,7 +131,11 @@ def test_training_lowers_the_loss_and_validation_is_finite(name):
     assert (found.train[0, :, -10:].mean(-1) < found.train[0, :, :5].mean(-1)).all()
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet", "transformer", "surface"])
+@pytest.mark.parametrize(
+    "name",
+    ["mlp", "surface"]
+    + [pytest.param(x, marks=pytest.mark.slow) for x in ("resnet", "transformer")],
+)
 def test_the_meta_gradient_of_a_rate_at_zero_is_a_sum_of_products(name):
     family, keys = build(name), jax.random.split(key(0), 4)
 

@@ -20,7 +20,7 @@ TIMEOUT = 180  # seconds any one run may take
 
 
 # Compiling costs five times as much with the optimizations of LLVM, which users have.
-FAST, USERS = "--xla_backend_optimization_level=0", ""
+FAST, USERS = os.environ["XLA_FLAGS"], ""
 RUNS = [
     ("tests/tiny.py", FAST),
     pytest.param(("tests/tiny.py:pes,validated", USERS), marks=pytest.mark.slow),

@@ -29,7 +29,16 @@ def recipe(name, variant=""):
 
 
 @every
-@pytest.mark.parametrize("variant", ["", "first", "second", "third"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "",
+        *(
+            pytest.param(x, marks=pytest.mark.slow)
+            for x in ("first", "second", "third")
+        ),
+    ],
+)
 def test_recipes_build_and_quick_changes_no_key(name, variant):
     full, quick = recipe(name, variant), recipe(name, f"{variant},quick".strip(","))
     meta_train.run.build(full)

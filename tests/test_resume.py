@@ -14,6 +14,7 @@ from meta_train.estimators import ESTIMATORS
 from meta_train.loop import loop
 
 CUTS = (1, 3, 4)  # meta-steps of 8; one of them is saved on the way, too
+LIKE_OTHERS = ("multi_step", "smoothed", "es", "truncated_es")
 VARIANTS = {
     "pes": dict(stagger=True, window=(1, 3), growth=3, reduce="min"),
     "nres": dict(stagger=True, window=(1, 3), growth=3),
@@ -45,7 +46,13 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(x, marks=pytest.mark.slow if x in LIKE_OTHERS else ())
+        for x in ESTIMATORS
+    ],
+)
 def test_a_run_cut_three_times_ends_with_the_same_bits(name, tmp_path, monkeypatch):
     run = build(name, monkeypatch)
     whole, done = loop(run, tmp_path / "whole"), 0
