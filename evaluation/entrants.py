@@ -135,7 +135,8 @@ def _is_directory(name: str) -> bool:
 
 def _is_place(name: str) -> bool:
     """Returns whether this is a directory, with a label or without."""
-    return _is_directory(name) or _is_directory(name.partition("=")[2] or name)
+    label, _, source = name.partition("=")
+    return _is_directory(name) or ("," not in label and _is_directory(source))
 
 
 def by_name(given: Any, eval_params: Any = None) -> dict[str, Baseline]:

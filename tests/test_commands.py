@@ -47,6 +47,8 @@ def test_existing_directories_are_tried_before_labels_and_commas(monkeypatch, tm
     names = entrants.split(text)
     expected = ["lr=0.1/artifact", "mine=lr=0.1,seed=1/artifact", "a,b/artifact"]
     assert names == [*expected, "sgdm", "x=adam"]
+    # A label has no comma, so what stands before it is apart.
+    assert entrants.split("sgdm,x=a,b/artifact") == ["sgdm", "x=a,b/artifact"]
     assert entrants.labelled(names[0]) == (names[0], names[0])
     assert entrants.labelled(names[1]) == ("mine", "lr=0.1,seed=1/artifact")
 
