@@ -66,18 +66,23 @@ def renewed(page: str) -> str:
 
 
 def picture(found: results.Results) -> bytes:
-    """Returns, as PNG, final losses along what grows, or else losses of every task."""
+    """Returns, as PNG, final losses along what grows, or else losses of every task.
+
+    Of few tasks, losses on validation data too.
+    """
     lines = panels.lines(found.settings)
     draws = [panels.growth(found, line) for line in lines]
-    draws = draws or [titled(found, task) for task in found.settings["tasks"]]
+    tasks = found.settings["tasks"]
+    splits = panels.SPLITS if len(tasks) < 3 else ("train",)
+    draws = draws or [titled(found, *x) for x in itertools.product(tasks, splits)]
     columns = min(len(draws), 3 if len(draws) % 3 == 0 else 2)
     rows = [draws[n : n + columns] for n in range(0, len(draws), columns)]
     return plots.png(rows, found.settings["optimizers"])
 
 
-def titled(found: results.Results, task: str) -> panels.Draw:
-    """Returns a panel of training losses, with the name of the task above."""
-    panel = panels.curves(found, task, "train")
+def titled(found: results.Results, task: str, split: str) -> panels.Draw:
+    """Returns a panel of losses, with the name of the task above."""
+    panel = panels.curves(found, task, split)
 
     def draw(axes: Any, styles: Any) -> None:
         panel(axes, styles)

@@ -1,6 +1,7 @@
 """What an evaluation found: cells of optimizers and tasks, on disk and back."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,12 +124,13 @@ def save(results: Results, directory: Path) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def load(directory: Path) -> Results:
+def load(directory: str | os.PathLike) -> Results:
     """Returns what `save` wrote.
 
     Raises:
       ValueError: if the directory holds no evaluation, or a damaged one.
     """
+    directory = Path(directory)
     try:
         said = json.loads((directory / FILES[0]).read_text(encoding="utf-8"))
         arrays = dict(np.load(directory / FILES[1]))

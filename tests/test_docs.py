@@ -63,7 +63,7 @@ def test_commands_of_the_readme_run_from_a_config_to_a_report(tmp_path):
     for words in python_commands():
         # The same commands, shrunk to seconds, away from the checkout's own runs.
         words = [re.sub(r"(--config=\S+\.py)", r"\1:quick", word) for word in words]
-        own = ("--config.suite=", "--config.tuning.trials=")
+        own = ("--config.suite=", "--config.seeds=", "--config.tuning.trials=")
         words = [word for word in words if not word.startswith(own)]
         words = [word.replace("runs/", f"{tmp_path}/") for word in words]
         cache = {
