@@ -1,5 +1,6 @@
 """Ablations differ from the base as they are called; tables say what JSON has."""
 
+import functools
 import json
 import re
 from types import SimpleNamespace
@@ -70,6 +71,7 @@ def test_every_variant_builds_on_few_families(name):
     assert not [x for x in suites.SUITES if x.endswith(("-standard", "-fixed"))]
 
 
+@functools.cache
 def families(name):
     return ablations.built(name, 0, quick=False)[0].families
 

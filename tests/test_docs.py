@@ -65,6 +65,7 @@ def test_commands_of_the_readme_run_from_a_config_to_a_report(tmp_path):
         words = [re.sub(r"(--config=\S+\.py)", r"\1:quick", word) for word in words]
         own = ("--config.suite=", "--config.seeds=", "--config.tuning.trials=")
         words = [word for word in words if not word.startswith(own)]
+        words = [re.sub(r",sgdm,.*", ",sgdm", word) for word in words]
         words = [word.replace("runs/", f"{tmp_path}/") for word in words]
         cache = {
             "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
@@ -80,7 +81,7 @@ def test_commands_of_the_readme_run_from_a_config_to_a_report(tmp_path):
         assert not ended.returncode, (words, ended.stderr[-2000:])
     assert {"demo", "eval", "seed0", "seeds"} <= {x.name for x in tmp_path.iterdir()}
     report = json.loads((tmp_path / "eval" / "results.json").read_text())
-    names = {"mine", "sgdm", "adam", "adamw", "adam-constant"}
+    names = {"mine", "sgdm", "adam", "adam-constant"}
     assert report["standings"].keys() == names
     card = json.loads((tmp_path / "demo" / "artifact" / "card.json").read_text())
     assert card["evaluation"]["smoke-v1"]["standings"]["mine"]["failed"] == []

@@ -300,7 +300,7 @@ def test_chunks_give_what_one_program_gives(limit, monkeypatch):
 def test_results_come_back_from_disk_as_they_were(tmp_path):
     got = judged({"mine": plain, "adam": SMALL, "raising": raising}, reference="adam")
     results.save(got, tmp_path)
-    back = results.load(tmp_path)
+    back = results.load(str(tmp_path))
     assert json.dumps(back.settings) == json.dumps(got.settings)
     assert jax.tree.structure(back.cells) == jax.tree.structure(got.cells)
     for a, b in zip(*map(jax.tree.leaves, (back.cells, got.cells)), strict=True):

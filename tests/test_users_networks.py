@@ -15,7 +15,11 @@ from benchmarks import models, networks
 pytestmark = pytest.mark.filterwarnings("ignore:num_steps is")
 
 SHORT, LATE = 60, 20  # updates of a run; the update at which a gradient comes late
-QUICK = ("bigram", "conv", "mlp-8-nnx")  # `transformer` too, by one rule
+QUICK = {  # networks by rule; all others are slow
+    "demo": ("bigram",),
+    "mu_mlp": ("bigram", "conv", "mlp-8-nnx", "transformer"),
+    "mu_norm": ("bigram", "mlp-8-nnx"),
+}
 HELD = {  # a leaf, and the axis of which few entries have a gradient
     "embedding": ((1024, 32), 0),
     "readout": ((32, 1024), 1),
@@ -34,14 +38,10 @@ GRADS = {
 every_rule = pytest.mark.parametrize("rule", lopt.released())
 
 
-def quick(rule, network):
-    return network in QUICK or (rule, network) == ("mu_mlp", "transformer")
-
-
 every_pair = pytest.mark.parametrize(
     ("rule", "network"),
     [
-        pytest.param(r, n, marks=() if quick(r, n) else pytest.mark.slow)
+        pytest.param(r, n, marks=() if n in QUICK[r] else pytest.mark.slow)
         for r, n in itertools.product(lopt.released(), models.NETWORKS)
     ],
 )
