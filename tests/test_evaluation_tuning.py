@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,12 +8,14 @@ import pytest
 import tiny_rule
 
 import lopt
-from evaluation import curves, entrants, scores, tuning
+from evaluation import curves, entrants, protocol, scores, tuning
 from evaluation.tuning import PROTOCOLS, Tuning
 from lopt import mup
 from lopt.baselines import BASELINES
 from lopt.schedules import SCHEDULES
 from lopt.spaces import Range
+
+CONFIG = Path(__file__).parent.parent / "configs" / "evaluate.py"
 
 START = tuning.Seen([], {})
 SPACE = {"schedule": ("constant", "linear"), "learning_rate": Range(0.01, 1.0)}
@@ -254,3 +259,10 @@ def test_a_rule_with_a_schedule_is_tuned_around_the_peak_it_was_trained_under(tm
     ours = steps(found.build(num_steps=4, info=info, learning_rate=0.05))
     loaded = steps(lopt.load(path, num_steps=4))  # under the card's schedule
     np.testing.assert_allclose(2 * ours, loaded, rtol=1e-6)
+
+
+def test_the_config_tunes_as_python_does_by_default():
+    config = runpy.run_path(str(CONFIG))["get_config"]().tuning.to_dict()
+    first, count = config.pop("seeds")
+    own = Tuning(**config, seeds=tuple(range(first, first + count)))
+    assert own == protocol.DEFAULT and own.protocol == "narrow"

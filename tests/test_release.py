@@ -21,6 +21,7 @@ from tests.results import results as toy
 RECIPES = Path(__file__).parent.parent / "configs" / "release"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.py"))
 STAGES = [("first", "second"), ("second", "third"), ("third", "")]
+EARLIER = [pytest.param(old, marks=pytest.mark.slow) for old, _ in STAGES]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -29,16 +30,7 @@ def recipe(name, variant=""):
 
 
 @every
-@pytest.mark.parametrize(
-    "variant",
-    [
-        "",
-        *(
-            pytest.param(x, marks=pytest.mark.slow)
-            for x in ("first", "second", "third")
-        ),
-    ],
-)
+@pytest.mark.parametrize("variant", ["", *EARLIER])
 def test_recipes_build_and_quick_changes_no_key(name, variant):
     full, quick = recipe(name, variant), recipe(name, f"{variant},quick".strip(","))
     meta_train.run.build(full)
