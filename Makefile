@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/python -m evaluation --config=configs/evaluate.py \
 	  --config.optimizers=learned=runs/demo/artifact,sgdm,adam,adamw \
 	  --workdir=runs/demo/evaluation
-	$(BIN)/python -m meta_train.export runs/demo/artifact runs/demo/evaluation learned
+	$(BIN)/python -m meta_train.artifacts.export runs/demo/artifact runs/demo/evaluation learned
 
 # What CI runs; doctests and the README's code are among the tests.
 test: lint

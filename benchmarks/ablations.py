@@ -22,13 +22,13 @@ import jax
 import matplotlib.figure
 import numpy as np
 
+from common import settings
+from common.machine import provenance
 from configs.release import mu_mlp
-from evaluation import settings
 from lopt import rules
 from lopt.baselines import BASELINES
-from meta_train.config import claim
-from meta_train.provenance import provenance
-from meta_train.run import Run, build
+from meta_train.build import Run, build
+from meta_train.workdir import claim
 from tasks import suites
 
 TASKS = ("mlp", "mlp-deep", "autoencoder", "teacher_student", "quadratic")

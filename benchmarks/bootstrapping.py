@@ -23,9 +23,10 @@ import numpy as np
 import optax
 
 from lopt.types import LearnedOptimizer
-from meta_train import estimators, learner, unroll
-from meta_train.run import worker_mesh
-from tasks import suites
+from meta_train import estimators, learner
+from meta_train.build import worker_mesh
+from meta_train.inner import training
+from tasks import families
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 SEEDS, TUNING_SEED, OUTER_RATES = range(5), 100, (1e-2, 3e-2, 1e-1)
@@ -84,11 +85,11 @@ def sgdm() -> LearnedOptimizer:
     return LearnedOptimizer(lambda key: first, bind)
 
 
-def inner(window: int) -> unroll.Inner:
+def inner(window: int) -> training.Inner:
     """Returns inner training of the quadratics."""
-    return unroll.inner(
+    return training.inner(
         rule=sgdm(),
-        family=suites.build("quadratic", **FAMILY),
+        family=families.build("quadratic", **FAMILY),
         window=window,
         horizon=(HORIZON, HORIZON),
         growth=0,

@@ -14,11 +14,11 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
+from common import settings
 from configs import demo
-from evaluation import settings
 from lopt import rules
-from meta_train import unroll
-from tasks import suites
+from meta_train.inner import training
+from tasks import families
 
 KEY, REPEATS = jax.random.key(1), 3
 
@@ -27,9 +27,9 @@ def compiled(num_steps: int) -> tuple[Callable[[], Any], jax.stages.Compiled]:
     """Returns a call of the program of a whole run's gradient, and the program."""
     c = settings.resolve(demo.get_config(""))
     rule = rules.build(c["rule"]["name"], **c["rule"]["args"])
-    family = suites.build(c["family"]["name"], **c["family"]["args"])
+    family = families.build(c["family"]["name"], **c["family"]["args"])
     args = c["inner"] | {"horizon": (num_steps, num_steps)}
-    inner = unroll.inner(rule=rule, family=family, **args)
+    inner = training.inner(rule=rule, family=family, **args)
 
     def value(theta, data):
         worker = inner.fresh(theta, data, KEY, jnp.int32(0))

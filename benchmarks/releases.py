@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import lopt
-from evaluation import panels, plots, results
-from evaluation.tables import NONE
-from evaluation.words import bounds, least, number
+from evaluation.report import panels, style
+from evaluation.report.tables import NONE
+from evaluation.report.wording import bounds, least, number
+from evaluation.runs import results
 
 COLUMNS = (
     "suite",
@@ -77,7 +78,7 @@ def picture(found: results.Results) -> bytes:
     draws = draws or [titled(found, *x) for x in itertools.product(tasks, splits)]
     columns = min(len(draws), 3 if len(draws) % 3 == 0 else 2)
     rows = [draws[n : n + columns] for n in range(0, len(draws), columns)]
-    return plots.png(rows, found.settings["optimizers"])
+    return style.png(rows, found.settings["optimizers"])
 
 
 def titled(found: results.Results, task: str, split: str) -> panels.Draw:

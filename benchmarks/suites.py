@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from evaluation import curves
+from evaluation.runs import curves
 from lopt import mup
 from lopt.baselines import BASELINES
 from tasks import data, suites

@@ -22,12 +22,13 @@ import jax
 import matplotlib.figure
 import numpy as np
 
+from common import settings
 from configs import demo
-from evaluation import curves, settings
+from evaluation.runs import curves
 from lopt import artifact, rules
 from lopt.baselines import BASELINES
-from meta_train import run
-from tasks import suites
+from meta_train import build
+from tasks import families
 
 ROOT = pathlib.Path(__file__).parent.parent
 RECORD = ROOT / "docs" / "time_to_beat.json"
@@ -73,7 +74,7 @@ def trained(method: str, seed: int, every: int) -> Iterator[tuple[int, float, An
         for stretch in METHODS[method]:
             jax.clear_caches()  # each seed compiles anew
             began = time.monotonic()
-            one = run.build(config(stretch, seed, start))
+            one = build.build(config(stretch, seed, start))
             state = one.learner.init(one.data)
             for step in range(1, stretch[2] + 1):
                 state, _ = one.learner.step(state, one.data)
@@ -99,7 +100,7 @@ def trained(method: str, seed: int, every: int) -> Iterator[tuple[int, float, An
 def judge() -> tuple[Callable[[Any], dict[str, float]], dict[str, float]]:
     """Returns theta -> its losses on the judging seeds, and those of tuned Adam."""
     c = settings.resolve(demo.get_config(""))
-    family = suites.build(c["family"]["name"], **c["family"]["args"])
+    family = families.build(c["family"]["name"], **c["family"]["args"])
     track = curves.track(family, valid_every=20)
     adam = curves.runner(track, BASELINES["adam"].build)
     tried = curves.run(adam, num_steps=NUM_STEPS, seeds=TUNING, hyperparameters=TRIALS)
@@ -162,7 +163,7 @@ def table(record: dict[str, Any]) -> str:
         cells = [
             f"{median(values)} ({', '.join(median([x]) for x in values)})"
             for values in (
-                [run["beaten"][n] for run in runs] for n in (*METRICS, "both")
+                [one["beaten"][n] for one in runs] for n in (*METRICS, "both")
             )
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")

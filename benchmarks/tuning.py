@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from evaluation import bench, cells, trials
-from evaluation.cells import Plan
-from evaluation.tuning import METRICS, Tuning, choose
+from common import command_line
+from evaluation.runs import bench, cells
+from evaluation.runs.cells import Plan
+from evaluation.runs.store import opened
+from evaluation.runs.tuning import METRICS, Tuning, choose
 from lopt.baselines import BASELINES
-from tasks import commands, suites
+from tasks import suites
 
 SUITE, LOOKS = "in-dist-v1", 20
 BUDGETS = (5, 10, 20, 40, 80)
@@ -65,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> None:
     found: dict[str, Any] = {}
     if kept.exists():
         found = json.loads(kept.read_text(encoding="utf-8"))
-    with trials.opened(given.workdir) as store:
+    with opened(given.workdir) as store:
         maker = bench.Bench(store)
         for task, entry in suites.SUITES[SUITE].items():
             family = suites.family(entry)
@@ -75,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> None:
                     one = finals(place, name, protocol, maker)
                     found.setdefault(name, {}).setdefault(protocol, {})[task] = one
                     said = " ".join(f"{x:.4g}" for x in one["reported"])
-                    commands.say(f"{task} {name} {protocol}: {said}")
+                    command_line.say(f"{task} {name} {protocol}: {said}")
     for name, of in found.items():
         base = np.log([x["reported"][-1] for x in of["search"].values()])
         for protocol, tasks in of.items():

@@ -1,6 +1,6 @@
 """Meta-gradient estimators against the exact gradient, on a tiny and a small MLP.
 
-    python -m meta_train.compare --config=configs/compare_estimators.py \
+    python -m meta_train.study.compare --config=configs/compare_estimators.py \
       --workdir=runs/compare --page=docs/estimators.md
 
 Hardware: 2 CPU cores, about 70 minutes, 12 of them compiling. Expected:
@@ -10,7 +10,7 @@ problems. Variant, after a colon: `quick` (a minute, for tests; says nothing).
 
 from ml_collections import ConfigDict, config_dict
 
-from tasks.commands import near
+from common.names import near
 
 NOISE = {
     "sigma": 0.01,

@@ -10,7 +10,7 @@ Variants, after a colon and joined by commas: an estimator, such as `pes`; `quic
 
 from ml_collections import ConfigDict, FieldReference, config_dict
 
-from tasks.commands import near
+from common.names import near
 
 NOISE = {
     "sigma": 0.01,

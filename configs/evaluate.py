@@ -15,7 +15,7 @@ smallest width, depth or length of a suite that grows (`wider-v1`, `deeper-v1`,
 
 from ml_collections import ConfigDict
 
-from tasks.commands import near
+from common.names import near
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -6,13 +6,13 @@ Hardware: 2 CPU cores, half a minute. Expected: a decay of .023 of the weights (
 the biases hardly matters, and differs from seed to seed), and with it, after 800 steps,
 a mean validation loss of .777 on the 64 seeds from 5,000. Of fixed decays, three a
 decade from 1e-4 to 1, .022 is best with .777; 1e-4 has 1.41, .1 has .896.
-tests/test_implicit.py has that comparison, smaller.
+tests/meta_train/estimators/test_implicit.py has that comparison, smaller.
 Variant, after a colon: `quick` (seconds, for tests; learns nothing).
 """
 
 from ml_collections import ConfigDict, config_dict
 
-from tasks.commands import near
+from common.names import near
 
 
 def get_config(variant: str = "") -> ConfigDict:

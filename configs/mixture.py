@@ -10,7 +10,7 @@ Variant, after a colon: `quick` (seconds, for tests; two families, learns nothin
 
 from ml_collections import ConfigDict, FieldReference, config_dict
 
-from tasks.commands import near
+from common.names import near
 
 
 def get_config(variant: str = "") -> ConfigDict:

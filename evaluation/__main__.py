@@ -17,10 +17,12 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from evaluation import entrants, report, settings, trials
+from common import command_line, disk, overrides, settings
+from evaluation import report
 from evaluation.protocol import evaluate
-from evaluation.tuning import Tuning
-from tasks import commands
+from evaluation.runs import entrants
+from evaluation.runs.store import FILE, kept
+from evaluation.runs.tuning import Tuning
 
 
 def judge(
@@ -61,15 +63,15 @@ def judge(
         reference_lengths=reference_lengths,
         looks=looks,
         directory=workdir,
-        say=commands.say,
+        say=command_line.say,
     )
     command = shlex.join(["python", "-m", "evaluation", *sys.argv[1:]])
     results = results._replace(made=results.made | {"command": command})
-    with commands.writing(workdir / "config.json"):
+    with disk.writing(workdir / "config.json"):
         text = json.dumps(config, indent=2) + "\n"
         (workdir / "config.json").write_text(text, encoding="utf-8")
-    with commands.writing(workdir / "index.html"):
-        with commands.Pulse() as pulse:
+    with disk.writing(workdir / "index.html"):
+        with command_line.Pulse() as pulse:
             pulse.begin("writing the report", aloud=False)
             report.write(results, workdir, title=title, config=config)
     seconds = results.seconds
@@ -81,25 +83,25 @@ def main(argv: list[str]) -> None:
     """Judges the optimizers of the config."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
-    workdir = commands.path(flags.FLAGS.workdir)
-    commands.catch(lambda name: f"Stopped by {name}; {_kept(workdir)}.")
+    workdir = command_line.path(flags.FLAGS.workdir)
+    command_line.catch(lambda name: f"Stopped by {name}; {_kept(workdir)}.")
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    cache = commands.path(cache or workdir / "compilation_cache")
+    cache = command_line.path(cache or workdir / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    with commands.ending(sqlite3.Error):
+    with command_line.ending(sqlite3.Error):
         resolved = settings.resolve(flags.FLAGS.config)
         begin = functools.partial(settings.call, judge, "config", resolved)
         try:
-            with commands.held(workdir):
+            with disk.held(workdir):
                 begin(workdir=workdir)
-        except commands.DiskFull as error:
-            raise commands.DiskFull(f"{error}; {_kept(workdir)}.") from error
+        except disk.DiskFull as error:
+            raise disk.DiskFull(f"{error}; {_kept(workdir)}.") from error
 
 
 def _kept(workdir: Path) -> str:
     """Returns how many runs are kept, and what to do with them."""
     return (
-        f"{trials.kept(workdir)} runs are kept in {workdir / trials.FILE}, and the "
+        f"{kept(workdir)} runs are kept in {workdir / FILE}, and the "
         "same command goes on"
     )
 
@@ -117,4 +119,4 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, what, lock_config=True)
     flags.DEFINE_string("workdir", None, "Where runs and report go.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=settings.parse)
+    app.run(main, flags_parser=overrides.parse)

@@ -10,15 +10,18 @@ from typing import Any
 
 import jax
 
-from evaluation import adapt, bench, cells, checks, entrants, machine, trials, tuning
-from evaluation.bench import Bench, Place, Say
-from evaluation.cells import Plan
-from evaluation.entrants import Entrant
-from evaluation.results import Cell, Results
-from evaluation.tuning import Tuning, sequential
+from common import checks, command_line, machine
+from common.names import known
+from evaluation.runs import adapters, bench, cells, entrants, tuning
+from evaluation.runs.bench import Bench, Place, Say
+from evaluation.runs.cells import Plan
+from evaluation.runs.entrants import Entrant
+from evaluation.runs.results import Cell, Results
+from evaluation.runs.store import opened
+from evaluation.runs.tuning import Tuning, sequential
 from lopt.baselines import BASELINES, Baseline
-from tasks import commands, suites
-from tasks.base import TaskFamily, known
+from tasks import suites
+from tasks.base import TaskFamily
 
 LOOKS = 20
 COMPILING = 2e10  # operations in whose time a cell is about compiled
@@ -34,7 +37,7 @@ def evaluate(
     tuning: Tuning = DEFAULT,
     reference: str | None = "adam",
     reference_lengths: Sequence[int] = (1, 2),
-    eval_params: adapt.EvalParams | Mapping[str, adapt.EvalParams] | None = None,
+    eval_params: adapters.EvalParams | Mapping[str, adapters.EvalParams] | None = None,
     looks: int = LOOKS,
     directory: str | Path | None = None,
     say: Say = print,
@@ -77,7 +80,7 @@ def evaluate(
     plan = _plan(tuning, seeds, reference, reference_lengths)
     tuning = plan.tuning
     (looks,) = checks.wholes("looks", [looks], least=1)
-    with commands.Pulse(say) as pulse:
+    with command_line.Pulse(say) as pulse:
         pulse.begin("reading data", aloud=False)
         tasks = _tasks(suite, tuning.transfer)
     _check(named, {name: one[1] for name, one in tasks.items()}, plan, looks)
@@ -88,7 +91,7 @@ def evaluate(
         say(f"runs are kept in {directory}; directory={directory!r} goes on there")
     notes: list[str] = []
     with (
-        trials.opened(Path(directory)) as store,
+        opened(Path(directory)) as store,
         _watch() as seconds,
         pulse,
     ):
@@ -186,7 +189,7 @@ def _cells(
     plan: Plan,
     maker: Bench,
     notes: list[str],
-    pulse: commands.Pulse,
+    pulse: command_line.Pulse,
 ) -> Iterator[Cell]:
     """Yields the cell of every optimizer on every task, by task."""
     pairs = [(name, task) for task in places for name in named]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lopt import history
+from lopt.rules import history
 from lopt.types import Array, Bool, Float, Int, Params, Theta
 
 MEMORY = 0.95  # decay of the averages of losses

@@ -1,3 +1,3 @@
 """How a learned optimizer is meta-trained."""
 
-import tasks as tasks  # first, as it ends commands that cannot run
+from common import command_line as command_line  # ends commands that cannot run

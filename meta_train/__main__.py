@@ -11,8 +11,7 @@ from typing import Any
 from absl import app, flags
 from ml_collections import config_flags
 
-from evaluation import settings
-from tasks import commands
+from common import command_line, disk, overrides
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to train, `path.py` or `path.py:variant`.", lock_config=True
@@ -35,7 +34,7 @@ class Ended:
     def __init__(self) -> None:
         """Takes over both, which otherwise end the process at once."""
         self.number: int | None = None
-        for number in commands.CODES:
+        for number in command_line.CODES:
             signal.signal(number, self._note)
 
     def __call__(self) -> bool:
@@ -45,7 +44,7 @@ class Ended:
     def _note(self, number: int, _: Any) -> None:
         if self() and number == signal.SIGINT:
             print("Stopped by Ctrl-C at once; what was saved is kept.", flush=True)
-            os._exit(commands.CODES[number])
+            os._exit(command_line.CODES[number])
         self.number = number
 
 
@@ -55,23 +54,23 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
     ended = Ended()
     # Signals must be caught before the seconds that these imports take.
-    from meta_train.export import curve, export
+    from meta_train.artifacts.export import curve, export
     from meta_train.loop import Stopped, loop
 
-    workdir = commands.path(_WORKDIR.value)
+    workdir = command_line.path(_WORKDIR.value)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(commands.ending(Stopped))
-        with commands.Pulse() as pulse:
+        stack.enter_context(command_line.ending(Stopped))
+        with command_line.Pulse() as pulse:
             pulse.begin("reading data and tracing the run", aloud=False)
             run = _begun(workdir, stack)
         progress = loop(run, workdir, stop=ended)
         if progress.step < run.outer.num_steps:
-            name = commands.NAMES[ended.number]
+            name = command_line.NAMES[ended.number]
             print(f"Stopped by {name} at meta-step {progress.step}; saved.", flush=True)
-            sys.exit(commands.CODES[ended.number])
+            sys.exit(command_line.CODES[ended.number])
         command = shlex.join(["python", "-m", "meta_train", *sys.argv[1:]])
         made = {"command": command, "curve": curve(workdir)}
-        with commands.writing(workdir / "artifact"):
+        with disk.writing(workdir / "artifact"):
             path = export(run, progress, workdir / "artifact", **made)
         print(f"artifact: {path}", flush=True)
 
@@ -80,27 +79,27 @@ def _begun(workdir: Path, stack: contextlib.ExitStack) -> Any:
     """Returns the run that the flags describe; its directory is held by `stack`."""
     import jax
 
-    from meta_train.config import claim
-    from meta_train.run import build
+    from meta_train.build import build
+    from meta_train.workdir import claim
 
     cache = _CACHE.value or os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    cache = commands.path(cache or workdir / "compilation_cache")
+    cache = command_line.path(cache or workdir / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     there = workdir.is_dir()
     if there:
-        stack.enter_context(commands.held(workdir))
+        stack.enter_context(disk.held(workdir))
     try:
         run = build(_CONFIG.value)
     except ValueError as error:
         wrong = "config.estimator.args" in str(error)
-        hint = settings.variant("estimator.name") if wrong else ""
+        hint = overrides.variant("estimator.name") if wrong else ""
         raise ValueError(f"{error}{hint}") from error
     run.trace()
     if not there:  # nothing is made before the config is known to be good
-        stack.enter_context(commands.held(workdir))
+        stack.enter_context(disk.held(workdir))
     claim(workdir, run.config)
     return run
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=settings.parse)
+    app.run(main, flags_parser=overrides.parse)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from tasks import commands
+from common import disk
 
 SUMS = "SHA256SUMS"
 SPARE = 2**20  # bytes that a disk must have beyond the arrays of a checkpoint
@@ -67,7 +67,7 @@ def save(
         state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)
     )
     directory = Path(keeper.directory) / str(step)
-    with commands.writing(directory), _silenced():
+    with disk.writing(directory), _silenced():
         _need(directory, sum(x.nbytes for x in jax.tree.leaves(state)))
         keeper.save(step, args=items, force=True)
         keeper.wait_until_finished()

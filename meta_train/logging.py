@@ -20,7 +20,7 @@ from rich.progress import (
     TextColumn,
 )
 
-from tasks import commands
+from common import command_line, disk
 
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"  # in a work directory
 
@@ -60,7 +60,7 @@ class Journal:
             for step, metrics in jax.device_get(self._pending)
         ]
         self._pending.clear()
-        with commands.writing(self._file.name):
+        with disk.writing(self._file.name):
             self._file.writelines(json.dumps(_jsonable(row)) + "\n" for row in rows)
             self._file.flush()
         if self._writer is not None:
@@ -100,7 +100,7 @@ class Bar:
     def __init__(self, *, total: int, step: int, console: Console | None = None):
         """Starts at `step` of `total` meta-steps."""
         self._console = console or Console(file=sys.stdout, highlight=False)
-        self._pulse = commands.Pulse(self._print)
+        self._pulse = command_line.Pulse(self._print)
         self._total = total
         self._origin: tuple[int, float] | None = None
         self._progress = None
@@ -180,7 +180,7 @@ def _keep_until(path: Path, step: int) -> None:
     rows = read(path) if step and path.exists() else []
     kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
     part = path.with_suffix(".part")
-    with commands.writing(path):
+    with disk.writing(path):
         part.write_text("".join(kept), encoding="utf-8")
         os.replace(part, path)
 

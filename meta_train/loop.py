@@ -11,13 +11,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from common import command_line, disk
+from common.machine import provenance
 from meta_train import checkpoint
-from meta_train.config import refuse_other
+from meta_train.build import Run
 from meta_train.logging import METRICS, VALIDATION, Bar, Journal, last_step, mean
-from meta_train.provenance import provenance
-from meta_train.run import Run
 from meta_train.validation import Scores
-from tasks import commands, costs
+from meta_train.workdir import refuse_other
+from tasks import costs
 
 # One draw of tasks may fail every worker; so many in a row are theta's fault.
 BARREN_LIMIT = 10
@@ -81,7 +82,7 @@ def loop(
         progress, tools = _opened(run, workdir, stack)
         try:
             _run(progress, tools, stop)
-        except commands.DiskFull as error:
+        except disk.DiskFull as error:
             room = "the same command goes on once there is room"
             raise Stopped(f"{_reason(str(error), tools)[:-1]}; {room}.") from error
     return progress
@@ -106,7 +107,7 @@ def _opened(
     path = workdir / "checkpoints"
     keeper = checkpoint.manager(path, keep=run.saving.keep)
     stack.callback(keeper.close)
-    with commands.Pulse() as pulse:
+    with command_line.Pulse() as pulse:
         pulse.begin("compiling and making the first state", aloud=False)
         progress = _start(run, keeper)
     bar = stack.enter_context(Bar(total=run.outer.num_steps, step=progress.step))

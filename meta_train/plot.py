@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from common import command_line
 from meta_train import logging
-from tasks import commands
 
 SHARE = 0.05  # of a curve's points, over which it is smoothed
 
@@ -58,7 +58,7 @@ def figure(title: str, found: dict[str, np.ndarray]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws the losses of a work directory, and prints where each began and ended."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workdir", type=commands.path, help="of a run")
+    parser.add_argument("workdir", type=command_line.path, help="of a run")
     workdir = parser.parse_args(arguments).workdir
     if not (workdir / logging.METRICS).exists():
         sys.exit(f"error: {workdir} is not the work directory of a run.")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lopt.types import LearnedOptimizer
-from meta_train import unroll
+from meta_train.inner import training
 from tasks.base import TaskFamily
 
 
@@ -68,8 +68,8 @@ def scores(
             f"{last=}."
         )
 
-    def inner(family: TaskFamily, length: int) -> unroll.Inner:
-        return unroll.inner(
+    def inner(family: TaskFamily, length: int) -> training.Inner:
+        return training.inner(
             rule=rule,
             family=family,
             window=1,
@@ -95,7 +95,9 @@ def scores(
 
         return score, family.data
 
-    def mean_loss(inner: unroll.Inner, length: int, theta: Any, data: Any) -> jax.Array:
+    def mean_loss(
+        inner: training.Inner, length: int, theta: Any, data: Any
+    ) -> jax.Array:
         count = math.ceil(last * length)
 
         def one(seed: jax.Array) -> jax.Array:

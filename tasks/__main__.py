@@ -15,7 +15,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from tasks import commands
+from common import command_line
+from common.names import near
 
 RECORD = Path(__file__).with_name("costs.json")
 COLUMNS = ("task", "parameters", "steps", "Mflop/step", "ms/step", "seconds")
@@ -32,7 +33,7 @@ def measured(name: str) -> dict[str, dict[str, Any]]:
     from tasks import suites
     from tasks.costs import cost
 
-    with commands.Pulse() as pulse:
+    with command_line.Pulse() as pulse:
         found = {}
         for task, one in suites.SUITES[name].items():
             pulse.begin(f"measuring {name}, {task}", aloud=False)
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in given.suites:
         if name not in names:
             known = f"unknown suite {name!r}; known: {', '.join(names)}."
-            parser.error(f"{known}{commands.near(name, names)}")
+            parser.error(f"{known}{near(name, names)}")
     for name in given.suites or names:
         if measuring:
             record[name] = measured(name)

@@ -1,12 +1,10 @@
 """What a task is: pure functions from keys and arrays to losses."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-from tasks.commands import near
 
 Key = jax.Array
 Params = Any  # inner parameters
@@ -172,21 +170,3 @@ def log_uniform(
 ) -> jax.Array:
     """Returns numbers of [low, high], uniform in logarithm; exact if these meet."""
     return low * (high / low) ** jax.random.uniform(key, shape, dtype)
-
-
-def known(what: str, name: str, names: Iterable[str]) -> str:
-    """Returns `name` if it is one of `names`.
-
-    Raises:
-      ValueError: otherwise, listing them and the nearest.
-
-    >>> known("family", "mpl", ["quadratic", "mlp"])
-    Traceback (most recent call last):
-    ValueError: unknown family 'mpl'; known: mlp, quadratic. Did you mean 'mlp'?
-    """
-    if name in names:
-        return name
-    raise ValueError(
-        f"unknown {what} {name!r}; known: {', '.join(sorted(names))}."
-        f"{near(name, names)}"
-    )

@@ -37,7 +37,7 @@ def temporary_files_lie_among_those_of_pytest(tmp_path_factory):
 @pytest.fixture(autouse=True, scope="session")
 def steps_are_timed_briefly():
     """Spares each cell of an evaluation a second: no test asserts a time."""
-    from evaluation import costs  # not before the settings above
+    from evaluation.runs import costs  # not before the settings above
 
     patch = pytest.MonkeyPatch()
     patch.setattr(costs, "SECONDS", 0.0)

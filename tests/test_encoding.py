@@ -1,11 +1,10 @@
 """Text is UTF-8 on disk and on the way there, whatever the locale."""
 
 import ast
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 PLACES = ("lopt", "tasks", "evaluation", "meta_train", "benchmarks", "configs")
 
 

@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict, FieldReference, config_dict
 
-from tasks.commands import near
+from common.names import near
 
 STAGES = ("first", "second", "third")
 

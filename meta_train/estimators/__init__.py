@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation import settings
+from common import settings
+from common.names import known
 from meta_train.estimators.base import Estimate, Estimator
 from meta_train.estimators.bootstrapped import (
     Target,
@@ -16,7 +17,6 @@ from meta_train.estimators.implicit import Solver, implicit
 from meta_train.estimators.mixture import mix
 from meta_train.estimators.noise import Noise
 from meta_train.estimators.reverse import full, multi_step, smoothed, truncated
-from tasks.base import known
 
 ESTIMATORS = {
     "truncated": truncated,

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from meta_train.estimators.buffer import buffered
-from meta_train.unroll import Inner
-from meta_train.worker import Losses, Worker
+from meta_train.inner.training import Inner
+from meta_train.inner.worker import Losses, Worker
 
 Theta = Any
 EstimatorState = Any  # a pytree of arrays; workers are the leading axis

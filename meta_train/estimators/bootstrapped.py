@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from common.names import known
 from meta_train.estimators.base import (
     Contribution,
     Estimator,
@@ -19,9 +20,8 @@ from meta_train.estimators.base import (
     total,
 )
 from meta_train.estimators.noise import Noise, moved, stacked
-from meta_train.unroll import Inner
-from meta_train.worker import Worker, where
-from tasks.base import known
+from meta_train.inner.training import Inner
+from meta_train.inner.worker import Worker, where
 
 LED = "runs that an expert leads end where theta has no say"
 BASELINES = {"sgd": optax.sgd, "adam": optax.adam}

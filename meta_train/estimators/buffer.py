@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from meta_train.worker import Losses, Worker, where
+from meta_train.inner.worker import Losses, Worker, where
 
 
 class Climb(NamedTuple):

@@ -18,7 +18,7 @@ from meta_train.estimators.base import (
 from meta_train.estimators.evolution import truncated_es
 from meta_train.estimators.noise import Noise
 from meta_train.estimators.reverse import smoothed
-from meta_train.unroll import Inner
+from meta_train.inner.training import Inner
 
 
 class CombinedState(NamedTuple):

@@ -23,8 +23,8 @@ from meta_train.estimators.noise import (
     pair_mean,
     stacked,
 )
-from meta_train.unroll import Inner
-from meta_train.worker import Worker, where
+from meta_train.inner.training import Inner
+from meta_train.inner.worker import Worker, where
 
 
 class PESState(NamedTuple):

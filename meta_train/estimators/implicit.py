@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.sparse.linalg import cg
 
+from common.names import known
 from lopt.rules import PENALISED
 from meta_train.estimators.base import (
     Contribution,
@@ -18,9 +19,9 @@ from meta_train.estimators.base import (
     per_worker,
     refuse_imitation,
 )
-from meta_train.unroll import Inner
-from meta_train.worker import Worker
-from tasks.base import Params, known
+from meta_train.inner.training import Inner
+from meta_train.inner.worker import Worker
+from tasks.base import Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from meta_train.estimators.base import Theta, root_mean_square, total
-from meta_train.unroll import Inner
-from meta_train.worker import Losses, Worker
+from meta_train.inner.training import Inner
+from meta_train.inner.worker import Losses, Worker
 
 SCALE = 0.01  # the root mean square of differences in imitation, as ELO's
 FLOOR = 0.1  # of the root mean square of theta, for leaves that are smaller

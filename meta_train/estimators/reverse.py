@@ -17,8 +17,8 @@ from meta_train.estimators.base import (
     per_worker,
 )
 from meta_train.estimators.noise import Noise, moved, pair_mean
-from meta_train.unroll import Inner
-from meta_train.worker import Losses, Worker
+from meta_train.inner.training import Inner
+from meta_train.inner.worker import Losses, Worker
 
 
 def truncated(*, inner: Inner, num_workers: int) -> Estimator:

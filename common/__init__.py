@@ -1,0 +1,1 @@
+"""What all commands share: settings, flags, names, the disk and the machine."""

@@ -1,0 +1,1 @@
+"""Weighs runs: AlgoPerf's score, times to targets, standings and budgets."""

@@ -1,0 +1,76 @@
+"""What tuning cost each optimizer, and what more of it would bring."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from evaluation import statistics
+from evaluation.runs import entrants
+from evaluation.runs.results import Results
+
+
+def budgets(results: Results) -> dict[str, dict[str, Any]]:
+    """Returns what was spent on each optimizer: trials, seeds and inner steps.
+
+    Steps are those of all tasks together. `by_trials` is what was found by so many
+    trials, and `last_doubling` the share of the loss that the last doubling of them
+    brought; None for what has no search of ever more trials.
+    """
+    settings, found = results.settings, {}
+    seeds = len(settings["tuning"]["seeds"])
+    for name, of in settings["optimizers"].items():
+        lengths = {1}
+        if name in (settings["reference"], entrants.CONSTANT):
+            lengths |= {*settings["reference_lengths"]}
+        steps = sum(settings["tasks"][x]["num_steps"] for x in _at(name, results))
+        curve = by_trials(results, name)
+        found[name] = {
+            "trials": of["trials"],
+            "tuning_seeds": seeds if of["trials"] else 0,
+            "tuning_steps": of["trials"] * seeds * steps * sum(lengths),
+            "reporting_seeds": len(settings["seeds"]),
+            "by_trials": None if curve is None else curve.tolist(),
+            "last_doubling": None if curve is None else last_doubling(curve),
+        }
+    return found
+
+
+def by_trials(results: Results, name: str) -> np.ndarray | None:
+    """Returns [n] the best loss by so many trials, over that by all of them.
+
+    Of the final training loss, by the geometric mean over tasks, on the tuning seeds.
+    """
+    if not results.settings["optimizers"][name].get("sequential"):
+        return None
+    tried = [x.tried for x in results.cells if x.optimizer == name and x.tried]
+    if not tried:
+        return None
+    rows = np.stack([x.values["final"].mean(-1) for x in tried])
+    best = np.minimum.accumulate(rows, axis=1)
+    last = np.broadcast_to(best[:, -1:], best.shape)
+    return np.exp(statistics.loss_ratio(best, last).mean(0))
+
+
+def last_doubling(curve: np.ndarray) -> float:
+    """Returns the share of the loss that the second half of the trials took off.
+
+    >>> last_doubling(np.array([4.0, 2.0, 1.0]))
+    0.5
+    """
+    half = (len(curve) + 1) // 2
+    return float(1 - curve[-1] / curve[half - 1])
+
+
+def _at(name: str, results: Results) -> Iterator[str]:
+    """Yields the tasks that an optimizer is tuned on, twice where its twin is too."""
+    settings = results.settings
+    transfer, twin = settings["tuning"]["transfer"], name == settings["reference"]
+    pairs = {}
+    for task, of in settings["tasks"].items():
+        # Under transfer only what tasks grew from is tuned on.
+        place = of["growth"]["base"] if transfer and of["growth"] else task
+        pairs[place, "own"] = place
+        if twin and of.get("twin"):
+            pairs[place, "twin"] = place
+    yield from pairs.values()

@@ -1,0 +1,212 @@
+"""The per-parameter MLP rule, as an Optax transformation bound to theta."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lopt import checks
+from lopt.names import known
+from lopt.rules import features, heads, history, network
+from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
+
+
+class RuleState(NamedTuple):
+    """State of a bound rule: updates done so far, and averages of gradients."""
+
+    count: Int[Array, ""]
+    history: history.History  # of trees like params
+
+
+class Settings(NamedTuple):
+    """Settings of the rule; see `mlp`."""
+
+    hidden: int
+    layers: int
+    head: str
+    eps: str
+    time: tuple[str, ...]
+    signal: bool
+    nominal: float
+    clip: float | None
+    step_mult: float
+    exp_mult: float
+    bound: float | None
+    axes: str
+
+
+def mlp(
+    *,
+    hidden: int,
+    layers: int,
+    head: str,
+    eps: str,
+    time: tuple[str, ...],
+    signal: bool,
+    nominal: float,
+    clip: float | None,
+    step_mult: float,
+    exp_mult: float,
+    bound: float | None = None,
+    axes: str = "size",
+) -> LearnedOptimizer:
+    """Returns the per-parameter MLP rule (arXiv:2203.11860, muLO: 2406.00153).
+
+    Args:
+      hidden: units per hidden layer.
+      layers: hidden layers.
+      head: "exp", or "normalised", which leaves the step size to a schedule.
+      eps: "relative" (updates do not depend on the scale of gradients) or "absolute"
+        (constants of the original).
+      time: time inputs: any of "absolute" (tied to the horizon trained at),
+        "relative" (needs `num_steps`) and "log"; at least one.
+      signal: whether it sees how noisy a tensor's gradients are, whether they grow,
+        and how deep the model is (`features.signal`); not in the original.
+      nominal: weight of Adam's direction, made of the rule's own averages, that is
+        added to the network's (arXiv:2209.11208); where it is not 0 the network's last
+        layer starts at 0, so that an untrained rule goes Adam's way: with "exp", in
+        steps of rate `step_mult`. 0 in the original.
+      clip: bound of the normalised inputs, without which rules trained on small
+        tensors may take steps of any size in large ones; None in the original.
+      step_mult: multiplies the update, 1e-3 in the original.
+      exp_mult: multiplies the log-magnitude output, 1e-3 in the original.
+      bound: greatest ratio of an entry's step to Adam's of rate `step_mult`
+        (`heads.bounded`), > 0; None, as in the original: steps have no bound, and
+        entries without a gradient may move.
+      axes: over which second moments are factored: "size", the two largest, as in the
+        original, or "fans", the last two.
+
+    Raises:
+      ValueError: for a name that is not known, listing those that are, or a clip,
+        bound, size or multiplier that is not positive.
+    """
+    how = Settings(**locals())
+    _check(how)
+
+    def bind(
+        theta: Theta, *, num_steps: Any = None
+    ) -> optax.GradientTransformationExtraArgs:
+        if "relative" in time and num_steps is None:
+            raise ValueError(
+                "this rule's time inputs are relative to the length of the run: "
+                "pass num_steps, the number of updates you will do."
+            )
+        checks.check_steps(num_steps)
+        now = functools.partial(features.time_features, time, num_steps=num_steps)
+        start = functools.partial(history.init, axes=axes)
+        return _transformation(start, functools.partial(_leaf, how, theta), now)
+
+    return LearnedOptimizer(functools.partial(_init, how), bind)
+
+
+def _check(how: Settings) -> None:
+    """Raises ValueError for a name that is not known, or a value out of range."""
+    for name in ("clip", "bound"):
+        value = getattr(how, name)
+        if checks.is_known(value) and not value > 0:
+            raise ValueError(f"{name} must be positive or None, got {name}={value}.")
+    hidden, layers, step_mult = how.hidden, how.layers, how.step_mult
+    if not (hidden >= 1 and layers >= 1 and step_mult > 0):
+        raise ValueError(
+            "the network needs hidden and layers >= 1, and steps step_mult > 0, got "
+            f"{hidden=}, {layers=} and {step_mult=}."
+        )
+    known("head", how.head, heads.HEADS)
+    known("eps", how.eps, ("relative", "absolute"))
+    known("axes", how.axes, history.AXES)
+    if not how.time:
+        raise ValueError(f"time is empty; known: {', '.join(features.TIME)}.")
+    for kind in how.time:
+        known("time", kind, features.TIME)
+
+
+def _init(how: Settings, key: jax.Array) -> Theta:
+    """Returns the first theta."""
+    constant = sum(features.TIME_SIZES[kind] for kind in how.time)
+    net = network.init(
+        key,
+        inputs=Features(16, 6, 6, constant + how.signal * features.SIGNALS),
+        hidden=how.hidden,
+        layers=how.layers,
+        outputs=heads.HEADS[how.head][0],
+    )
+    if how.nominal:
+        net[f"w{how.layers}"] = jnp.zeros_like(net[f"w{how.layers}"])
+    return {"network": net, "decays": history.init_decays()}
+
+
+def _leaf(
+    how: Settings,
+    theta: Theta,
+    grad: Any,
+    param: Any,
+    past: history.History,
+    count: Int[Array, ""],
+    now: Any,
+    matrices: int,
+) -> tuple[jax.Array, history.History]:
+    """Returns the update and the new history of one tensor."""
+    grad, param = jnp.asarray(grad), jnp.asarray(param)  # floats of Python too
+    if not param.size:
+        return jnp.zeros_like(param), past
+    past = history.stacked(past)
+    dtype = jnp.promote_types(param.dtype, jnp.float32)
+    grad, wide = grad.astype(dtype), param.astype(dtype)
+    past = history.update(theta["decays"], grad, past, how.axes)
+    filled = history.filled(theta["decays"], count)
+    inputs, scales = features.features(
+        wide,
+        grad,
+        past,
+        time=now,
+        relative=how.eps == "relative",
+        clip=how.clip,
+        filled=filled if how.signal else None,
+        matrices=matrices,
+        axes=how.axes,
+    )
+    outputs = network.apply(theta["network"], inputs, scales)
+    if how.nominal:
+        unbiased = jnp.sqrt(filled["rms"][0]) / filled["momentum"][0]
+        adam = unbiased.astype(dtype) * inputs.full[features.ADAM]
+        outputs = outputs.at[0].add(how.nominal * adam)
+    mults = {"step_mult": how.step_mult, "exp_mult": how.exp_mult}
+    update = heads.HEADS[how.head][1](outputs, grad, **mults)
+    if how.bound is not None:
+        update = heads.bounded(update, past, filled, most=how.bound * how.step_mult)
+    return update.astype(param.dtype), history.unstacked(past)
+
+
+def _transformation(
+    start: Any, leaf: Any, now: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the Optax transformation that applies `leaf` to every tensor.
+
+    `start` makes the history of a tensor.
+    """
+
+    def init(params: Params) -> RuleState:
+        past = [start(jnp.asarray(p)) for p in jax.tree.leaves(params)]
+        return RuleState(jnp.zeros([], jnp.int32), history.of_trees(past, params))
+
+    def update(grads, state, params=None, *, value=None, **extra):
+        del value, extra
+        if params is None:
+            raise ValueError(
+                "this rule reads the parameters: call update(..., params)."
+            )
+        past = history.of_leaves(state.history, grads)
+        whole = grads
+        grads, tree = jax.tree.flatten(grads)
+        params = tree.flatten_up_to(params)
+        matrices = sum(jnp.ndim(p) >= 2 for p in params)
+        when = state.count, now(count=state.count), matrices
+        pairs = [leaf(*x, *when) for x in zip(grads, params, past, strict=True)]
+        updates, past = ([pair[i] for pair in pairs] for i in range(2))
+        count = optax.safe_increment(state.count)
+        past = history.of_trees(past, whole)
+        return tree.unflatten(updates), RuleState(count, past)
+
+    return optax.GradientTransformationExtraArgs(init, update)

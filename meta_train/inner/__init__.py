@@ -1,0 +1,1 @@
+"""Inner training: what one worker does."""

@@ -1,0 +1,1 @@
+"""Estimators of meta-gradients against the exact one."""

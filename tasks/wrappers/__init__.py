@@ -1,0 +1,1 @@
+"""Wrappers of families: augmentations of what is trained."""
