@@ -5,7 +5,15 @@ import ast
 import pytest
 from places import ROOT
 
-PLACES = ("lopt", "tasks", "evaluation", "meta_train", "benchmarks", "configs")
+PLACES = (
+    "common",
+    "lopt",
+    "tasks",
+    "evaluation",
+    "meta_train",
+    "benchmarks",
+    "configs",
+)
 
 
 def careless(source):

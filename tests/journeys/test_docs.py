@@ -12,7 +12,7 @@ import sys
 import pytest
 from places import ROOT
 
-PACKAGES = ("lopt", "tasks", "evaluation", "meta_train")
+PACKAGES = ("common", "lopt", "tasks", "evaluation", "meta_train")
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for package in PACKAGES

@@ -16,8 +16,9 @@ import tiny_rule
 from packaging.requirements import Requirement
 from places import ROOT
 
-FILES = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
-PACKAGES = ("lopt", "tasks", "evaluation", "meta_train", "checkpoints")
+FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+PACKAGES = ("common", "lopt", "tasks", "evaluation", "meta_train", "checkpoints")
+SCRIPTS = {"lopt-meta-train": 1, "lopt-evaluate": 1, "lopt-tasks": 0}  # of --help
 ABSENT = "flax tensorflow tensorflow_datasets orbax jaxtyping ml_collections sklearn"
 
 # A proxy that does not answer, and sockets that do not connect.
@@ -122,22 +123,45 @@ def test_the_train_extra_brings_all_that_training_and_evaluation_import():
         if wanted.marker and wanted.marker.evaluate({"extra": "train"}):
             closure(wanted.name, needed)
     tops = metadata.packages_distributions()
-    imported = modules("tasks", "evaluation", "meta_train") - {"tensorboardX"}
+    imported = modules("common", "tasks", "evaluation", "meta_train") - {"tensorboardX"}
     for name in imported - set(sys.stdlib_module_names):
         owners = {re.sub("[-_.]+", "-", x).lower() for x in tops.get(name, ["lopt"])}
         assert owners & needed.keys(), f"{name} is not in lopt[train]"
 
 
-def test_wheel_carries_the_packages_and_every_artifact(wheel):
+def test_wheel_carries_lopt_alone_with_every_artifact(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for package in PACKAGES[:-1]:
-        sources = (ROOT / package).rglob("*.py")
-        assert {str(x.relative_to(ROOT)) for x in sources} <= names
-    assert {"tasks/costs.json", "evaluation/page.html"} <= names
+    version = metadata.version("lopt")
+    assert {x.split("/")[0] for x in names} == {"lopt", f"lopt-{version}.dist-info"}
+    sources = (ROOT / "lopt").rglob("*.py")
+    assert {str(x.relative_to(ROOT)) for x in sources} | {"lopt/py.typed"} <= names
     released = {x.parent.name for x in (ROOT / "checkpoints").glob("*/card.json")}
     for name in released | {"tiny"}:
+        assert f"lopt/checkpoints/{name}/card.json" in names
         assert f"lopt/checkpoints/{name}/theta.safetensors" in names
-    assert not [x for x in names if x.startswith(("tests", "configs", "benchmarks"))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_of_a_wheel_say_what_they_lack(clean, script):
+    done = subprocess.run([clean.parent / script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "works in a checkout" in done.stderr and "pip install" in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_of_a_checkout_run_beside_modules_of_the_same_names(script, tmp_path):
+    for name in ("tasks", "evaluation", "meta_train", "common"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')\n")
+    code = f"import lopt._commands as c; c.{script[5:].replace('-', '_')}()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "--help"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == SCRIPTS[script]
+    assert "python -m" in done.stdout, done.stderr[-2000:]
 
 
 def test_released_rules_load_and_train_offline_without_extras(clean, tmp_path):
