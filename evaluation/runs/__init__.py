@@ -1,0 +1,1 @@
+"""Makes runs: loss curves of optimizers on tasks, tuned, timed and kept."""
