@@ -25,7 +25,8 @@ import optax
 from lopt.types import LearnedOptimizer
 from meta_train import estimators, learner
 from meta_train.build import worker_mesh
-from meta_train.inner import training
+from meta_train.inner import options
+from meta_train.inner.training import Inner
 from tasks import families
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -85,9 +86,9 @@ def sgdm() -> LearnedOptimizer:
     return LearnedOptimizer(lambda key: first, bind)
 
 
-def inner(window: int) -> training.Inner:
+def inner(window: int) -> Inner:
     """Returns inner training of the quadratics."""
-    return training.inner(
+    return options.inner(
         rule=sgdm(),
         family=families.build("quadratic", **FAMILY),
         window=window,

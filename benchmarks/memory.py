@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from common import settings
 from configs import demo
 from lopt import rules
-from meta_train.inner import training
+from meta_train.inner import options
 from tasks import families
 
 KEY, REPEATS = jax.random.key(1), 3
@@ -29,7 +29,7 @@ def compiled(num_steps: int) -> tuple[Callable[[], Any], jax.stages.Compiled]:
     rule = rules.build(c["rule"]["name"], **c["rule"]["args"])
     family = families.build(c["family"]["name"], **c["family"]["args"])
     args = c["inner"] | {"horizon": (num_steps, num_steps)}
-    inner = training.inner(rule=rule, family=family, **args)
+    inner = options.inner(rule=rule, family=family, **args)
 
     def value(theta, data):
         worker = inner.fresh(theta, data, KEY, jnp.int32(0))

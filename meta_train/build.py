@@ -16,7 +16,8 @@ from lopt.types import LearnedOptimizer
 from meta_train import estimators, learner
 from meta_train import validation as meta_validation
 from meta_train.artifacts import starting as thetas
-from meta_train.inner import training
+from meta_train.inner import options
+from meta_train.inner.training import Inner
 from tasks import families, suites
 from tasks.base import TaskFamily
 
@@ -190,9 +191,7 @@ def _build(
     families, weights = settings.call(_families, "config.family", family)
     _check_memory(families)
     inners = {
-        name: settings.call(
-            training.inner, "config.inner", inner, rule=rule, family=one
-        )
+        name: settings.call(options.inner, "config.inner", inner, rule=rule, family=one)
         for name, one in families.items()
     }
     every, blend, scores = settings.call(
@@ -289,7 +288,7 @@ def _check_memory(families: Mapping[str, TaskFamily]) -> None:
 
 
 def _estimator(
-    *, name: str, num_workers: int, args: Section, inner: training.Inner, devices: int
+    *, name: str, num_workers: int, args: Section, inner: Inner, devices: int
 ) -> estimators.Estimator:
     if num_workers < 1 or num_workers % devices:
         raise ValueError(

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from lopt.types import LearnedOptimizer
-from meta_train.inner import training
+from meta_train.inner import options
+from meta_train.inner.training import Inner
 from tasks.base import TaskFamily
 
 
@@ -68,8 +69,8 @@ def scores(
             f"{last=}."
         )
 
-    def inner(family: TaskFamily, length: int) -> training.Inner:
-        return training.inner(
+    def inner(family: TaskFamily, length: int) -> Inner:
+        return options.inner(
             rule=rule,
             family=family,
             window=1,
@@ -95,9 +96,7 @@ def scores(
 
         return score, family.data
 
-    def mean_loss(
-        inner: training.Inner, length: int, theta: Any, data: Any
-    ) -> jax.Array:
+    def mean_loss(inner: Inner, length: int, theta: Any, data: Any) -> jax.Array:
         count = math.ceil(last * length)
 
         def one(seed: jax.Array) -> jax.Array:

@@ -143,18 +143,18 @@ SUITES: dict[str, dict[str, Entry]] = {
     # is small, so that losses tell optimizers apart.
     "transfer-v2": {
         "vit-patches8": Entry(
-            "vit", VIT | UNSEEN | {"patch": 4, "batch_size": 256}, 300
+            "vit", VIT | UNSEEN | {"patch": 4, "batch_size": 256}, 200
         ),
         "mixer-patches8": Entry(
-            "mixer", MIXER | UNSEEN | {"patch": 4, "batch_size": 256}, 300
+            "mixer", MIXER | UNSEEN | {"patch": 4, "batch_size": 256}, 200
         ),
-        "vae-patches8": Entry("vae", VAE | UNSEEN | {"batch_size": 256}, 300),
+        "vae-patches8": Entry("vae", VAE | UNSEEN | {"batch_size": 256}, 200),
         "rnn-topics": Entry(
             "recurrent",
             RECURRENT
             | {"dataset": "topics", "cell": "vanilla", "batch_size": 64}
             | {"width": 32, "base_width": 32},
-            300,
+            200,
         ),
         "bag_of_tokens": Entry("bag_of_tokens", BAG, 300),
         "coordinates-patches16": Entry("coordinates", COORDINATES, 1_000),

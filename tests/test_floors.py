@@ -36,8 +36,8 @@ FILES = {
     "report/verdicts report/summary report/tables report/brief report/text "
     "report/style report/panels report/pictures report/markdown report/page "
     "report/files report/__init__ join __init__ __main__",
-    "meta_train": "__init__ inner/__init__ inner/imitation inner/worker inner/training "
-    "estimators/buffer estimators/base estimators/noise "
+    "meta_train": "__init__ inner/__init__ inner/imitation inner/worker inner/unroll "
+    "inner/training inner/options estimators/buffer estimators/base estimators/noise "
     "estimators/* estimators/combined estimators/mixture estimators/__init__ "
     "artifacts/__init__ artifacts/starting learner checkpoint logging workdir "
     "validation build loop artifacts/export artifacts/reproduce plot study/__init__ "

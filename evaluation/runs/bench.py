@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from evaluation.runs import curves
-from evaluation.runs.fingerprints import arrays_hash, program
-from evaluation.runs.store import Store, key_of
 from common import machine
+from evaluation.runs import curves
 from evaluation.runs.costs import Cost, cost
 from evaluation.runs.curves import Curves
 from evaluation.runs.entrants import Contender
+from evaluation.runs.fingerprints import arrays_hash, program
+from evaluation.runs.store import Store, key_of
 from tasks import base
 from tasks.base import TaskFamily
 from tasks.costs import flops

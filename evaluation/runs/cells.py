@@ -1,6 +1,5 @@
 """Cells: one optimizer on one task, tuned, run, and judged by itself."""
 
-from common import disk
 import contextlib
 import functools
 import sqlite3
@@ -11,13 +10,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from common import disk
 from evaluation.runs import bench, curves, entrants, tuning
 from evaluation.runs.bench import Bench, Place, Stand
 from evaluation.runs.curves import Curves
 from evaluation.runs.results import Cell, Chosen, Tried
 from evaluation.runs.tuning import METRICS, Tuning
 from lopt.baselines import BASELINES, Baseline
-from common import command_line
 
 TRACED = (
     "its hyperparameters are traced, that all trials share one program, and it makes "

@@ -1,6 +1,5 @@
 """Who takes part: baselines, released rules, and any Optax transformation."""
 
-from common.names import near
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +10,14 @@ import jax.numpy as jnp
 import optax
 
 import lopt
+from common import command_line
+from common.names import near
 from evaluation.runs import adapters, curves
 from evaluation.runs.fingerprints import program
 from lopt import mup
 from lopt.baselines import BASELINES, Baseline
-from lopt.names import known
 from lopt.baselines.spaces import Range
-from common import command_line
+from lopt.names import known
 from tasks.base import TaskFamily
 
 Entrant = Baseline | optax.GradientTransformation | Callable[..., Any]

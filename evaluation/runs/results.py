@@ -97,7 +97,9 @@ class Results(NamedTuple):
 
     def __repr__(self) -> str:
         """Returns a few lines: what was judged, the verdict, and where the rest is."""
-        from evaluation.report import brief  # which is above: it reads what is said here
+        from evaluation.report import (
+            brief,  # which is above: it reads what is said here
+        )
 
         return brief.text(self)
 

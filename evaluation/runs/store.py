@@ -1,6 +1,5 @@
 """Finished runs, kept on disk by what they are made of, so that none is repeated."""
 
-from common import disk
 import contextlib
 import hashlib
 import io
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from common import command_line
+from common import command_line, disk
 
 Arrays = dict[str, np.ndarray]
 FILE = "trials.sqlite"  # in a directory of runs

@@ -1,6 +1,5 @@
 """How baselines are tuned: what is tried, under which budget, and what is chosen."""
 
-from common.names import known
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,11 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from common import checks
+from common.names import known
 from evaluation import statistics
 from evaluation.runs.curves import Curves
-from lopt.baselines import spaces
-from lopt.baselines import Baseline
-
+from lopt.baselines import Baseline, spaces
 
 DECAY = 0.9  # of the moving average that training losses are smoothed by
 EDGE = 0.05  # share of a range, at each end, that counts as its edge
@@ -75,7 +73,7 @@ class Seen(NamedTuple):
     """
 
     hyperparameters: list[dict[str, Any]]
-    statistics: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
 
     def best(self, metric: str) -> dict[str, Any]:
         """Returns the hyperparameters of the least score."""

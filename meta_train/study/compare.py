@@ -23,7 +23,8 @@ from common.names import known
 from meta_train import learner
 from meta_train.artifacts import starting as thetas
 from meta_train.estimators import ESTIMATORS, build, built
-from meta_train.inner import training
+from meta_train.inner import options
+from meta_train.inner.training import Inner
 from meta_train.study import moments, tables
 from meta_train.study.moments import Plan
 from meta_train.workdir import claim
@@ -100,7 +101,7 @@ def _problem(
     family = settings.named(families.FAMILIES, families.build, "config.family", family)
     inner_of = functools.partial(
         settings.call,
-        training.inner,
+        options.inner,
         "config.inner",
         inner,
         rule=rule,
@@ -155,7 +156,7 @@ def _plan(
     whole: bool,
     horizons: int,
     label: str,
-    inners: Mapping[bool, training.Inner],
+    inners: Mapping[bool, Inner],
     num_workers: int,
     skip: int,
     windows: int,

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from common.names import known
 from tasks import base
 from tasks.base import Key, Params, Task, TaskFamily
 from tasks.wrappers import gradients
@@ -35,7 +36,7 @@ def reparametrised(
       ValueError: for an empty range, or another `per`.
     """
     gradients.check_range("scale", scale)
-    base.known("per", per, ("all", "tensor", "parameter"))
+    known("per", per, ("all", "tensor", "parameter"))
     return gradients.with_draw(
         family,
         f"reparametrised-{per}-{scale[0]:g}-{scale[1]:g}",
@@ -69,7 +70,7 @@ def wrap(family: TaskFamily, augmentations: Sequence[Mapping[str, Any]]) -> Task
     """
     for one in augmentations:
         _check_names("part of an augmentation", one, ("name", "args"))
-        name = base.known("augmentation", one["name"], AUGMENTATIONS)
+        name = known("augmentation", one["name"], AUGMENTATIONS)
         args = {
             k: tuple(v) if isinstance(v, list) else v for k, v in one["args"].items()
         }
@@ -81,7 +82,7 @@ def wrap(family: TaskFamily, augmentations: Sequence[Mapping[str, Any]]) -> Task
 def _check_names(what: str, given: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raises ValueError unless all of `names`, and no others, are given."""
     for name in given:
-        base.known(what, name, names)
+        known(what, name, names)
     missing = [name for name in names if name not in given]
     if missing:
         raise ValueError(f"missing {what}: {', '.join(missing)}; got {dict(given)}.")

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from lopt.types import LearnedOptimizer
-from meta_train.inner import training
+from meta_train.inner import options
 from tasks.base import Task, TaskFamily, fixed
 
 
@@ -100,7 +100,7 @@ def inner(
     fresh=1.0,
     imitation=None,
 ):
-    return training.inner(
+    return options.inner(
         rule=rule,
         family=family,
         window=window,

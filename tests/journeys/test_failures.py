@@ -327,7 +327,7 @@ def test_an_estimator_with_the_arguments_of_another_is_offered_its_variant(
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
     monkeypatch.setattr(sys, "argv", ["", *words[::-1]])
-    monkeypatch.setattr(settings.flags, "FLAGS", values)
+    monkeypatch.setattr(overrides.flags, "FLAGS", values)
     monkeypatch.chdir(ROOT)
     overrides.parse(sys.argv, values)
     hint = overrides.variant("estimator.name")

@@ -1,12 +1,11 @@
-from places import ROOT
 import runpy
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_rule
+from places import ROOT
 
 import lopt
 from evaluation import protocol, statistics
@@ -155,7 +154,7 @@ def test_each_metric_draws_its_share_of_a_round():
     while len(new) < 4:  # rates come in threes and fewer
         new = tuning.further(ADAM, NARROW, seen)
         own = seen.hyperparameters + new
-        seen = tuning.Seen(own, statistics(own))
+        seen = tuning.Seen(own, scores(own))
     new = np.log10([x["learning_rate"] for x in new])
     reach = 4 / (tuning.RATES - 1)  # of four decades
     for rate, metric in zip(new, tuning.AROUND, strict=True):

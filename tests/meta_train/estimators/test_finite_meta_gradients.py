@@ -62,7 +62,7 @@ def estimated(rule: LearnedOptimizer, name: str):
 def test_every_rule_is_in_the_table():
     assert {name for name, _ in TABLE.values()} == set(rules.RULES)
     baselines = [args.get("baseline") for _, args in TABLE.values()]
-    assert set(rules.COUPLED) == set(baselines) - {None}
+    assert set(rules.weight_decay.COUPLED) == set(baselines) - {None}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import toys
 
 from meta_train import estimators, learner
 from meta_train.build import worker_mesh
-from meta_train.inner import training
+from meta_train.inner import options, training
 
 KEY = jax.random.key(3)
 
@@ -42,7 +42,7 @@ def growing(shape, base_shape):
 
 def test_a_worker_trains_under_its_schedule_and_mup():
     rule = toys.heavy_ball()
-    inner = training.inner(
+    inner = options.inner(
         rule=rule,
         family=growing((4, 6), (2, 3)),
         window=5,

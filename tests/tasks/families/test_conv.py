@@ -12,7 +12,7 @@ import scipy.signal
 import toys
 
 from evaluation.runs import curves
-from meta_train.inner import training
+from meta_train.inner import options
 from tasks import base, data
 from tasks.families import conv
 from tasks.networks import layers
@@ -210,7 +210,7 @@ def test_curves_carry_the_averages_as_a_python_loop_does():
 @pytest.mark.parametrize("horizon", [3, 9])
 def test_windows_carry_the_averages_until_the_horizon(horizon):
     rule, family = toys.heavy_ball(), resnet()
-    inner = training.inner(
+    inner = options.inner(
         rule=rule,
         family=family,
         window=3,
