@@ -8,8 +8,8 @@ READY := .venv/.ready
 
 # Meta-trains, exports, evaluates and shows the result: 3 to 7 minutes on 2 cores.
 demo: $(READY)
-	$(BIN)/python -m meta_train --config=configs/demo.py --workdir=runs/demo
-	$(BIN)/python -m evaluation --config=configs/evaluate.py \
+	$(BIN)/python -m meta_train --config=demo --workdir=runs/demo
+	$(BIN)/python -m evaluation --config=evaluate \
 	  --config.optimizers=learned=runs/demo/artifact,sgdm,adam,adamw \
 	  --workdir=runs/demo/evaluation
 	$(BIN)/python -m meta_train.artifacts.export runs/demo/artifact runs/demo/evaluation learned

@@ -28,6 +28,7 @@ from configs.release import mu_mlp
 from lopt import rules
 from lopt.baselines import BASELINES
 from meta_train.build import Run, build
+from meta_train.sections import complete
 from meta_train.workdir import claim
 from tasks import suites
 
@@ -100,11 +101,10 @@ def config(name: str, seed: int, *, quick: bool) -> dict[str, Any]:
     c = mu_mlp.get_config("first,quick" if quick else "first")
     c.estimator.num_workers = 8
     tasks = ("softmax_regression", "quadratic") if quick else TASKS
-    c.family.args = {task: float(task in tasks) for task in suites.SUITES["train-v2"]}
+    weights = {task: float(task in tasks) for task in suites.SUITES["train-v2"]}
+    c.family = {"name": "train-v2", "weights": weights}
     c.validation.suite += "-standard" if name == "standard" else ""
-    with c.unlocked():
-        c.update_from_flattened_dict(VARIANTS[name] | {"seed": seed})
-    return settings.resolve(c)
+    return settings.changed(complete(c), VARIANTS[name] | {"seed": seed})
 
 
 def muadam() -> rules.LearnedOptimizer:

@@ -14,10 +14,10 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 
-from common import settings
 from configs import demo
 from lopt import rules
 from meta_train.inner import options
+from meta_train.sections import complete
 from tasks import families
 
 KEY, REPEATS = jax.random.key(1), 3
@@ -25,7 +25,7 @@ KEY, REPEATS = jax.random.key(1), 3
 
 def compiled(num_steps: int) -> tuple[Callable[[], Any], jax.stages.Compiled]:
     """Returns a call of the program of a whole run's gradient, and the program."""
-    c = settings.resolve(demo.get_config(""))
+    c = complete(demo.get_config(""))
     rule = rules.build(c["rule"]["name"], **c["rule"]["args"])
     family = families.build(c["family"]["name"], **c["family"]["args"])
     args = c["inner"] | {"horizon": (num_steps, num_steps)}

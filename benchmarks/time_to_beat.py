@@ -28,6 +28,7 @@ from evaluation.runs import curves
 from lopt import artifact, rules
 from lopt.baselines import BASELINES
 from meta_train import build
+from meta_train.sections import complete
 from tasks import families
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -60,11 +61,8 @@ METHODS: dict[str, list[Stretch]] = {
 def config(stretch: Stretch, seed: int, start: str | None) -> Any:
     """Returns the config of a stretch, from the theta of an artifact or from none."""
     variant, changes, num_steps = stretch
-    c = demo.get_config(variant)
-    c.seed, c.theta.start, c.outer.num_steps = seed, start, num_steps
-    with c.unlocked():
-        c.update_from_flattened_dict(changes)
-    return c
+    given = {"seed": seed, "theta.start": start, "outer.num_steps": num_steps}
+    return settings.changed(complete(demo.get_config(variant)), changes | given)
 
 
 def trained(method: str, seed: int, every: int) -> Iterator[tuple[int, float, Any]]:
@@ -99,7 +97,7 @@ def trained(method: str, seed: int, every: int) -> Iterator[tuple[int, float, An
 
 def judge() -> tuple[Callable[[Any], dict[str, float]], dict[str, float]]:
     """Returns theta -> its losses on the judging seeds, and those of tuned Adam."""
-    c = settings.resolve(demo.get_config(""))
+    c = complete(demo.get_config(""))
     family = families.build(c["family"]["name"], **c["family"]["args"])
     track = curves.track(family, valid_every=20)
     adam = curves.runner(track, BASELINES["adam"].build)

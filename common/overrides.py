@@ -1,11 +1,9 @@
 """Flags that set a config file's fields, and one line for those that cannot."""
 
-import contextlib
-import functools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,28 @@ from ml_collections.config_flags import config_flags
 from common.names import nearest
 from common.settings import unknown_key
 
+CONFIGS = Path(__file__).parent.parent / "configs"  # found by name, from anywhere
+FLAG = re.compile(r"--?(?:no)?config\.([\w.]+)(?:=(.*))?", re.S)
 
-def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
-    """Returns the arguments that are no flags; ends with one line on a bad flag."""
-    values["config"].parser = _Parser("config")
+# (config, sections whose name a flag has changed) -> the config with all defaults
+Complete = Callable[[dict[str, Any], Iterable[str]], dict[str, Any]]
+
+
+def parse(
+    argv: list[str],
+    values: flags.FlagValues = flags.FLAGS,
+    *,
+    complete: Complete | None = None,
+) -> list[str]:
+    """Returns the arguments that are no flags; ends with one line on a bad flag.
+
+    Args:
+      argv: the command line, its first word the command.
+      values: flags, "config" among them.
+      complete: writes defaults into a config, so that flags can set what the config
+        file does not name.
+    """
+    values["config"].parser = _Parser("config", complete)
     try:
         rest = values(argv)
     except KeyError as error:  # its text is a representation, with escapes
@@ -36,45 +52,26 @@ def parse(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     return rest
 
 
-def variant(key: str) -> str:
-    """Returns a sentence that offers the config file's variant of what a flag sets.
-
-    Args:
-      key: what the flag sets, such as "estimator.name"; its value names the variant.
-
-    Returns:
-      Nothing where no flag sets it, or the file has no such variant.
-    """
-    flag = flags.FLAGS["config"]
-    value = flag.override_values.get(key)
-    path, _, words = (flag.config_filename or "").partition(":")
-    for each in dict.fromkeys((f"{words},{value}" if words else value, value)):
-        with contextlib.suppress(Exception):  # what variants there are, a file knows
-            if _at(flag.parser.parse(f"{path}:{each}"), key) == value:
-                return f" There is a variant for it: --config={path}:{each}"
-    return ""
-
-
-def _at(config: Any, key: str) -> Any:
-    return functools.reduce(getattr, key.split("."), config)
-
-
 class _Parser(config_flags.ConfigFileFlagParser):
-    """Reads a config file whose fields, those that are None too, flags can set."""
+    """Reads a config file whose fields, also those left at defaults, flags can set."""
+
+    def __init__(self, name: str, complete: Complete | None) -> None:
+        """Takes the flag's name, and what writes defaults into a config."""
+        super().__init__(name)
+        self._complete = complete
 
     def parse(self, path: str) -> Any:
-        """Returns the config, before flags have set anything of it."""
-        path = os.path.expanduser(path)
-        file = Path(path.split(":")[0])
-        if not file.is_file():
-            near = nearest(str(file), map(str, file.parent.glob("*.py")))
-            hint = "" if near is None else f"; did you mean {near!r}?"
-            raise flags.Error(f"there is no config file {str(file)!r}{hint}")
+        """Returns the config, before flags have set anything but names in it."""
+        file, _, variant = os.path.expanduser(path).partition(":")
+        found = _found(file)
         # Last, so that nothing there hides a package of the house.
-        sys.path.append(str(file.parent.absolute()))
-        config = super().parse(path)
+        sys.path.append(str(found.parent.absolute()))
+        config = super().parse(f"{found}:{variant}" if variant else str(found))
         try:
             with config.unlocked():
+                renamed = list(_renamed(config, sys.argv))
+                if self._complete is not None:
+                    _fill(config, self._complete(config.to_dict(), renamed))
                 prepare(config, sys.argv)
         except ValueError as error:
             # Of others, the flag's name and its value come before the message.
@@ -82,23 +79,70 @@ class _Parser(config_flags.ConfigFileFlagParser):
         return config
 
 
+def _found(path: str) -> Path:
+    """Returns the config file at a path, or the shipped one of that name."""
+    file, shipped = Path(path), CONFIGS / f"{path}.py"
+    if file.is_file():
+        return file
+    if shipped.is_file():
+        return shipped
+    if file.suffix == ".py":
+        names = [str(x) for x in file.parent.glob("*.py")]
+    else:
+        every = (x.relative_to(CONFIGS) for x in CONFIGS.rglob("*.py"))
+        names = [str(x.with_suffix("")) for x in every]
+    near = nearest(path, names)
+    hint = "" if near is None else f"; did you mean {near!r}?"
+    raise flags.Error(f"there is no config file {path!r}{hint}")
+
+
+def _set_by(argv: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Yields the keys of each flag that sets a field, and its text."""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if match := FLAG.fullmatch(word):
+            yield match[1].split("."), following if match[2] is None else match[2]
+
+
+def _renamed(config: ConfigDict, argv: Sequence[str]) -> Iterator[str]:
+    """Sets the names of sections that flags choose, and yields these sections."""
+    for keys, value in _set_by(argv):
+        section = config.get(keys[0])
+        if len(keys) != 2 or keys[1] != "name" or not isinstance(section, ConfigDict):
+            continue
+        if section.get("name") != value:
+            section.name = value
+            yield keys[0]
+
+
+def _fill(config: ConfigDict, full: Mapping[str, Any]) -> None:
+    """Makes a config what it is with all its defaults, of any type."""
+    for key in set(config) - set(full):
+        del config[key]
+    for key, value in full.items():
+        if isinstance(value, Mapping):
+            if not isinstance(config.get(key), ConfigDict):
+                _replace(config, key, ConfigDict())
+            _fill(config[key], value)
+        elif key not in config:
+            _replace(config, key, _any(value))
+
+
 def prepare(config: ConfigDict, argv: Sequence[str]) -> None:
-    """Makes fields that are None, and that flags set, take values of any type.
+    """Makes fields that flags set take values of any type, which building checks.
 
-    Flags of what lies below such a field make it a section.
+    Flags of what lies below a field that is None make it a section.
 
-    >>> c = ConfigDict({"schedule": None, "resolution": None})
-    >>> prepare(c, ["--config.resolution=4", "--config.schedule.name=linear"])
-    >>> c.schedule.get_type("name"), c.get_type("resolution")
+    >>> c = ConfigDict({"schedule": None, "window": 20})
+    >>> prepare(c, ["--config.window=(2, 9)", "--config.schedule.name=linear"])
+    >>> c.schedule.get_type("name"), c.get_type("window")
     (<class 'object'>, <class 'object'>)
 
     Raises:
       ValueError: for a key that is unknown, with its nearest neighbour.
     """
-    found = (re.match(r"--?(?:no)?config\.([\w.]+)", x) for x in argv)
     made: set[str] = set()
-    for match in filter(None, found):
-        _prepare(config, match[1].split("."), "config", made)
+    for keys, _ in _set_by(argv):
+        _prepare(config, keys, "config", made)
 
 
 def _prepare(config: Any, keys: list[str], where: str, made: set[str]) -> None:
@@ -111,10 +155,18 @@ def _prepare(config: Any, keys: list[str], where: str, made: set[str]) -> None:
     if rest and config.get(key) is None:
         made.add(inner)
         _replace(config, key, ConfigDict())
-    elif key not in config or config.get_type(key) is type(None):
-        _replace(config, key, FieldReference(None, field_type=object))
+    elif not rest:  # in the place of a section too
+        there = config.get(key)
+        _replace(config, key, _any(None if isinstance(there, ConfigDict) else there))
     if rest:
         _prepare(config[key], rest, inner, made)
+
+
+def _any(value: Any) -> Any:
+    """Returns a field that takes values of any type; text and flags stay such."""
+    if isinstance(value, bool | str):
+        return value
+    return FieldReference(value, field_type=object)
 
 
 def _replace(config: ConfigDict, key: str, value: Any) -> None:

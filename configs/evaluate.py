@@ -1,7 +1,7 @@
 """Learned and tuned hand-designed optimizers on the tasks of a suite.
 
-    python -m evaluation --config=configs/evaluate.py --workdir=runs/eval
-    python -m evaluation --config=configs/evaluate.py --workdir=runs/eval \\
+    python -m evaluation --config=evaluate --workdir=runs/eval
+    python -m evaluation --config=evaluate --workdir=runs/eval \\
       --config.optimizers=mine=runs/demo/artifact,sgdm,adam --config.suite=in-dist-v1
 
 Hardware: 2 CPU cores, two to four minutes for `digits-v1`, most of it compiling, and
@@ -15,45 +15,29 @@ smallest width, depth or length of a suite that grows (`wider-v1`, `deeper-v1`,
 
 from ml_collections import ConfigDict
 
-from common.names import near
+from common.names import variants
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: "", "transfer" or "quick"."""
-    if variant not in ("", "transfer", "quick"):
-        known = ["transfer", "quick"]
-        raise ValueError(
-            f"unknown {variant=}; known: {', '.join(known)}.{near(variant, known)}"
-        )
-    c = ConfigDict()
-    # Baselines, released or exported rules, or label=one of these; commas between.
-    c.optimizers = "demo,sgdm,adam,adamw"
-    c.suite = "digits-v1"
-    # The first seed and their number; meta-validation has those from 10,000.
-    c.seeds = (5_000, 10)
-    c.looks = 20  # at the validation loss, in every run
-    c.title = None  # of the report; by default it names the suite
-
-    c.reference = "adam"  # others are measured against it
-    # Times the steps of a task that it is tuned and run for: speed-ups up to the last
-    # can be seen.
-    c.reference_lengths = (1, 2)
-
-    c.tuning = ConfigDict()
-    c.tuning.protocol = "narrow"  # or "search", "grid", "none": docs/evaluation.md
-    # Of each baseline, on each task and length: with half as many nearly as good.
-    c.tuning.trials = 40
-    c.tuning.seeds = (30_000, 5)
-    c.tuning.transfer = False
-    # Learning rates of a learned optimizer that takes one; None: trials as of others.
-    c.tuning.learned = None
-    if variant == "transfer":
+    words = variants(variant, [], one_of=["transfer", "quick"])
+    c = ConfigDict(
+        {
+            # Baselines, released or exported rules, `module:attribute`, or label=one of
+            # these; commas between.
+            "optimizers": "demo,sgdm,adam,adamw",
+            "suite": "digits-v1",
+            # The first seed and their number; meta-validation has those from 10,000.
+            "seeds": (5_000, 10),
+        }
+    )
+    if "transfer" in words:
         c.optimizers = "demo,muadam,adam"
         c.suite = "wider-v1"
         c.seeds = (5_000, 5)
         c.reference = "muadam"
-        c.tuning.transfer = True
-    return quick(c) if variant == "quick" else c
+        c.tuning = {"transfer": True}
+    return quick(c) if "quick" in words else c
 
 
 def quick(c: ConfigDict) -> ConfigDict:
@@ -62,6 +46,5 @@ def quick(c: ConfigDict) -> ConfigDict:
     c.suite = "smoke-v1"
     c.seeds = (1_000, 3)
     c.looks = 4
-    c.tuning.trials = 4
-    c.tuning.seeds = (0, 2)
+    c.tuning = {"trials": 4, "seeds": (0, 2)}
     return c

@@ -9,7 +9,7 @@ import os
 import shlex
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,17 @@ from ml_collections import config_flags
 
 from common import command_line, disk, overrides, settings
 from evaluation import report
-from evaluation.protocol import evaluate
+from evaluation.protocol import DEFAULT, LOOKS, evaluate
 from evaluation.runs import entrants
 from evaluation.runs.store import FILE, kept
 from evaluation.runs.tuning import Tuning
+
+NOTHING: Mapping[str, Any] = {}
+TUNING = {  # by default; of its seeds the first and how many
+    "protocol": DEFAULT.protocol,
+    "trials": DEFAULT.trials,
+    "seeds": (DEFAULT.seeds[0], len(DEFAULT.seeds)),
+}
 
 
 def judge(
@@ -31,10 +38,10 @@ def judge(
     optimizers: str,
     suite: str,
     seeds: tuple[int, int],
-    tuning: Mapping[str, Any],
-    reference: str,
-    reference_lengths: tuple[int, ...],
-    looks: int,
+    tuning: Mapping[str, Any] = NOTHING,
+    reference: str = "adam",
+    reference_lengths: tuple[int, ...] = (1, 2),
+    looks: int = LOOKS,
     title: str | None = None,
 ) -> None:
     """Evaluates what a config says, and reports it in `workdir`.
@@ -79,6 +86,16 @@ def judge(
     print(f"page: {workdir / 'index.html'}", flush=True)
 
 
+def complete(config: Any, renamed: Iterable[str] = ()) -> dict[str, Any]:
+    """Returns a config, resolved, with every default written out."""
+    del renamed  # of no section
+    full = settings.complete(judge, settings.resolve(config), given=("workdir",))
+    if isinstance(full["tuning"], Mapping):
+        own = {**TUNING, **full["tuning"]}
+        full["tuning"] = settings.complete(Tuning, own)
+    return full
+
+
 def main(argv: list[str]) -> None:
     """Judges the optimizers of the config."""
     if len(argv) > 1:
@@ -89,7 +106,7 @@ def main(argv: list[str]) -> None:
     cache = command_line.path(cache or workdir / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
     with command_line.ending(sqlite3.Error):
-        resolved = settings.resolve(flags.FLAGS.config)
+        resolved = complete(flags.FLAGS.config)
         begin = functools.partial(settings.call, judge, "config", resolved)
         try:
             with disk.held(workdir):
@@ -119,4 +136,4 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, what, lock_config=True)
     flags.DEFINE_string("workdir", None, "Where runs and report go.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=overrides.parse)
+    app.run(main, flags_parser=functools.partial(overrides.parse, complete=complete))

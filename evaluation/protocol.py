@@ -53,7 +53,8 @@ def evaluate(
       optimizers: by name; each any Optax transformation, a function
         `num_steps=... -> transformation`, a `Baseline`, tuned over its space, or a
         name for `entrants.find`. One by itself is "yours".
-      suite: a name in `SUITES`, or {task: entry, or a family and its number of steps}.
+      suite: a name in `SUITES`, `module:attribute` of a dict of entries, or such a
+        dict: {task: entry, or a family and its number of steps}.
       seeds: to report; each draws the task, its start and its batches.
       tuning: how baselines are tuned.
       reference: the optimizer that others are measured against, which joins them if it
@@ -148,8 +149,7 @@ def _plan(
 def _tasks(suite: Suite, transfer: bool) -> dict[str, tuple[TaskFamily, int]]:
     """Returns the family and the number of steps of each task."""
     if isinstance(suite, str):
-        known("suite", suite, suites.SUITES)
-        suite = suites.with_bases(suite) if transfer else suites.SUITES[suite]
+        suite = suites.with_bases(suite) if transfer else suites.find(suite)
     return {
         name: (suites.family(one), one.num_steps)
         if isinstance(one, suites.Entry)

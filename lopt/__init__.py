@@ -9,14 +9,19 @@
 """
 
 from lopt import mup
-from lopt.baselines import BASELINES
+from lopt.baselines import BASELINES, Baseline
+from lopt.baselines.spaces import Range
 from lopt.catalogue import load, read, released, verify
 from lopt.rules import RULES, build
 from lopt.stacking import unstacked
+from lopt.types import LearnedOptimizer
 
 __all__ = [
     "BASELINES",
     "RULES",
+    "Baseline",
+    "LearnedOptimizer",
+    "Range",
     "build",
     "load",
     "mup",

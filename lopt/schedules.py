@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from lopt import checks
-from lopt.names import known
+from lopt.names import find
 
 
 def constant(peak: Any, num_steps: Any) -> optax.Schedule:
@@ -64,8 +64,9 @@ def build(name: Any, *, peak: Any, num_steps: Any, warmup: Any = 0.0) -> optax.S
     """Returns the schedule `name` of `SCHEDULES`: update count -> learning rate.
 
     Args:
-      name: a name, or its index in `SCHEDULES`. The index may be traced, so that
-        trials of all schedules share one compiled program.
+      name: a name, `module:attribute` of a function like those of `SCHEDULES` that is
+        annotated `-> optax.Schedule`, or its index in `SCHEDULES`. The index may be
+        traced, so that trials of all schedules share one compiled program.
       peak: the greatest learning rate; may be traced.
       num_steps: updates after which decaying schedules are at 0; may be traced.
       warmup: share of the run, in [0, 1], over which rates are multiplied by a line:
@@ -86,7 +87,6 @@ def build(name: Any, *, peak: Any, num_steps: Any, warmup: Any = 0.0) -> optax.S
         raise ValueError(f"warmup is a share of the run, in [0, 1], got {warmup=}.")
     checks.check_steps(num_steps)
     if isinstance(name, str):
-        known("schedule", name, SCHEDULES)
         return _warmed(name, peak, num_steps, warmup)
     every = [_warmed(known, peak, num_steps, warmup) for known in SCHEDULES]
     return lambda count: jnp.stack([schedule(count) for schedule in every])[name]
@@ -94,7 +94,8 @@ def build(name: Any, *, peak: Any, num_steps: Any, warmup: Any = 0.0) -> optax.S
 
 def _warmed(name: str, peak: Any, num_steps: Any, warmup: Any) -> optax.Schedule:
     """Returns the schedule times its warm-up."""
-    schedule = SCHEDULES[name](peak, num_steps)
+    build = find("schedule", name, SCHEDULES, "Schedule", "Callable")
+    schedule = build(peak, num_steps)
     if isinstance(warmup, int | float) and warmup == 0 and name not in WARMUPS:
         return schedule  # to the digit
     steps = jnp.maximum(warmup, WARMUPS.get(name, 0.0)) * num_steps

@@ -1,6 +1,7 @@
 """The command line: `python -m meta_train --config=... --workdir=...`."""
 
 import contextlib
+import functools
 import os
 import shlex
 import signal
@@ -14,7 +15,11 @@ from ml_collections import config_flags
 from common import command_line, disk, overrides
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "What to train, `path.py` or `path.py:variant`.", lock_config=True
+    "config",
+    None,
+    "What to train: the path of a file, or the name of one in configs/, and perhaps "
+    "`:variant`. `--help_config` explains its keys.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where checkpoints, metrics and the artifact go."
@@ -48,12 +53,11 @@ class Ended:
         self.number = number
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str], ended: Ended | None = None) -> None:
     """Meta-trains, or goes on where the same command was stopped, then exports."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments {argv[1:]}.")
-    ended = Ended()
-    # Signals must be caught before the seconds that these imports take.
+    ended = ended or Ended()
     from meta_train.artifacts.export import curve, export
     from meta_train.loop import Stopped, loop
 
@@ -80,6 +84,7 @@ def _begun(workdir: Path, stack: contextlib.ExitStack) -> Any:
     import jax
 
     from meta_train.build import build
+    from meta_train.sections import complete
     from meta_train.workdir import claim
 
     cache = _CACHE.value or os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -88,18 +93,26 @@ def _begun(workdir: Path, stack: contextlib.ExitStack) -> Any:
     there = workdir.is_dir()
     if there:
         stack.enter_context(disk.held(workdir))
-    try:
-        run = build(_CONFIG.value)
-    except ValueError as error:
-        wrong = "config.estimator.args" in str(error)
-        hint = overrides.variant("estimator.name") if wrong else ""
-        raise ValueError(f"{error}{hint}") from error
+    run = build(_CONFIG.value)
     run.trace()
     if not there:  # nothing is made before the config is known to be good
         stack.enter_context(disk.held(workdir))
-    claim(workdir, run.config)
+    claim(workdir, run.config, complete=complete)
     return run
 
 
+def parse(argv: list[str]) -> list[str]:
+    """Returns the arguments that are no flags, or explains keys and ends."""
+    from meta_train.sections import complete
+
+    if {"--help_config", "--help-config"} & {*argv}:
+        from meta_train import keys
+
+        print("\n".join(keys.lines()))
+        sys.exit()
+    return overrides.parse(argv, complete=complete)
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=overrides.parse)
+    # Signals are caught before the seconds that parsing and building take.
+    app.run(functools.partial(main, ended=Ended()), flags_parser=parse)

@@ -1,7 +1,6 @@
 """`ConfigDict` -> `Run`: everything that one config describes, built."""
 
 import dataclasses
-import importlib.util
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,81 +14,12 @@ from common.names import known
 from lopt.types import LearnedOptimizer
 from meta_train import estimators, learner
 from meta_train import validation as meta_validation
-from meta_train.artifacts import starting as thetas
+from meta_train.artifacts import starting
 from meta_train.inner import options
 from meta_train.inner.training import Inner
+from meta_train.sections import Log, Outer, Saving, Section, Start, Validation, complete
 from tasks import families, suites
 from tasks.base import TaskFamily
-
-Section = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outer:
-    """Settings of the outer optimizer, AdamW with warm-up and cosine decay.
-
-    Attributes:
-      num_steps: meta-steps of the whole run.
-      learning_rate: the peak, reached after `warmup_steps`.
-      end_learning_rate: the rate at `num_steps`.
-      warmup_steps: meta-steps of linear warm-up from 0.
-      weight_decay: decoupled, of every leaf of theta.
-      clip: greatest global norm of the meta-gradient.
-      average: decay of the average of theta, in [0, 1).
-      balance: whether the gradients of each family of several are divided by the root
-        of their mean square.
-    """
-
-    num_steps: int
-    learning_rate: float
-    end_learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    clip: float
-    average: float
-    balance: bool
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a value out of its range."""
-        needed = {
-            "num_steps >= 1": self.num_steps >= 1,
-            "learning_rate > 0": self.learning_rate > 0,
-            "end_learning_rate >= 0": self.end_learning_rate >= 0,
-            "weight_decay >= 0": self.weight_decay >= 0,
-            "clip > 0": self.clip > 0,
-            "0 <= average < 1": 0 <= self.average < 1,
-            "0 <= warmup_steps < num_steps": 0 <= self.warmup_steps < self.num_steps,
-        }
-        checks.need("config.outer", vars(self), needed)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Log:
-    """The host looks at metrics every `every` meta-steps; TensorBoard if asked."""
-
-    every: int
-    tensorboard: bool
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for no steps, or where TensorBoard cannot be served."""
-        checks.need("config.log", vars(self), {"every >= 1": self.every >= 1})
-        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-            raise ValueError(
-                "config.log.tensorboard needs tensorboardX: `pip install tensorboardX`."
-            )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Saving:
-    """A checkpoint every `every` meta-steps, of which the newest `keep` are kept."""
-
-    every: int
-    keep: int
-
-    def __post_init__(self) -> None:
-        """Raises ValueError unless a step can be kept while the next is saved."""
-        needed = {"every >= 1": self.every >= 1, "keep >= 2": self.keep >= 2}
-        checks.need("config.checkpoint", vars(self), needed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,9 +36,7 @@ class Run:
       outer: settings of the outer optimizer.
       log: when to look at metrics.
       saving: when to save.
-      validate_every: meta-steps between meta-validations; 0 for none, so that the
-        last average of theta is the one to export.
-      blend: whether means of several averages of theta are validated too.
+      validation: when and how thetas are validated.
       scores: theta -> {task: meta-validation score}, lower is better.
     """
 
@@ -121,8 +49,7 @@ class Run:
     outer: Outer
     log: Log
     saving: Saving
-    validate_every: int
-    blend: bool
+    validation: Validation
     scores: Callable[[Any], dict[str, jax.Array]]
 
     def trace(self) -> None:
@@ -135,14 +62,14 @@ def build(config: Any) -> Run:
 
     Args:
       config: a `ConfigDict` or plain dicts; its keys are the arguments of the
-        builders, so each value lives once, in the config.
+        builders, whose defaults stand for what it does not name.
 
     Raises:
       ValueError: naming a key that is unknown (with its nearest neighbour) or
         missing, a name that is unknown (with the known ones), or a bad value.
       FileNotFoundError: when the family's dataset has not been prepared.
     """
-    resolved = settings.resolve(config)
+    resolved = complete(config)
     return settings.call(_build, "config", resolved, resolved=resolved)
 
 
@@ -173,35 +100,27 @@ def _build(
     *,
     seed: int,
     rule: Section,
-    theta: Section,
+    theta: Start,
     family: Section,
     inner: Section,
     estimator: Section,
-    outer: Section,
-    log: Section,
-    checkpoint: Section,
-    validation: Section,
+    outer: Outer,
+    log: Log,
+    checkpoint: Saving,
+    validation: Validation,
     resolved: dict[str, Any],
 ) -> Run:
     """Returns the run; its arguments are the sections of a config."""
-    log = settings.call(Log, "config.log", log)
-    saving = settings.call(Saving, "config.checkpoint", checkpoint)
-    outer = settings.call(Outer, "config.outer", outer)
-    rule, whole = settings.call(_theta, "config.theta", theta, rule=rule, seed=seed)
-    families, weights = settings.call(_families, "config.family", family)
-    _check_memory(families)
+    learned, whole = _rule(rule, theta, seed)
+    trained, weights = settings.call(_families, "config.family", family)
+    _check_memory(trained)
     inners = {
-        name: settings.call(options.inner, "config.inner", inner, rule=rule, family=one)
-        for name, one in families.items()
+        name: settings.call(
+            options.inner, "config.inner", inner, rule=learned, family=one
+        )
+        for name, one in trained.items()
     }
-    every, blend, scores = settings.call(
-        _validation,
-        "config.validation",
-        validation,
-        rule=rule,
-        families=families,
-        schedule=inner["schedule"],
-    )
+    scores = _scores(validation, learned, trained, inner)
     mesh = worker_mesh()
     each = {
         name: settings.call(
@@ -209,14 +128,14 @@ def _build(
         )
         for name, one in inners.items()
     }
-    estimator = estimators.mix(each, weights, balance=outer.balance)
-    data = tuple(one.data for one in families.values())
+    mixed = estimators.mix(each, weights, balance=outer.balance)
+    data = tuple(one.data for one in trained.values())
     return Run(
         config=resolved,
-        families=families,
+        families=trained,
         learner=learner.build(
-            rule=rule,
-            estimator=estimator,
+            rule=learned,
+            estimator=mixed,
             outer=outer_optimizer(outer),
             average=outer.average,
             seed=seed,
@@ -224,61 +143,58 @@ def _build(
         ),
         data=jax.device_put(data, NamedSharding(mesh, PartitionSpec())),
         whole=whole,
-        inner_steps=estimator.steps,
+        inner_steps=mixed.steps,
         outer=outer,
         log=log,
-        saving=saving,
-        validate_every=every,
-        blend=blend,
+        saving=checkpoint,
+        validation=validation,
         scores=scores,
     )
 
 
-def _theta(
-    *,
-    start: str | None,
-    frozen: tuple[str, ...],
-    changed: tuple[str, ...] = (),
-    rule: Section,
-    seed: int,
+def _rule(
+    section: Section, theta: Start, seed: int
 ) -> tuple[LearnedOptimizer, Callable[[Any], Any]]:
-    """Returns the rule as far as it is learned, and its theta -> that of the whole."""
-    built = thetas.started(rule, start, changed)
+    """Returns the rule as far as it is learned, and its theta -> the whole theta."""
+    built = starting.started(section, theta.start, theta.changed)
     key = learner.theta_key(seed)
-    learned = thetas.frozen(built, frozen, key)
-    if not frozen:
+    learned = starting.frozen(built, theta.frozen, key)
+    if not theta.frozen:
         return learned, lambda part: part
     whole = built.init(key)
-    return learned, lambda part: thetas.joined(part, whole)
+    return learned, lambda part: starting.joined(part, whole)
 
 
 def _families(
-    *, name: str, args: Section
+    *, name: str, args: Section, weights: Section
 ) -> tuple[dict[str, TaskFamily], dict[str, float]]:
     """Returns the families of a section, one or a suite's, and their weights.
 
-    The `args` of a suite are weights of its tasks, 1 where they are not set; tasks of
-    weight 0 are left out.
+    Args:
+      name: of a family or of a suite.
+      args: of the family; a suite takes none.
+      weights: by which tasks of a suite are drawn; tasks of weight 0 are left out.
     """
-    if name in suites.SUITES:
-        tasks = suites.SUITES[name]
-        for task in args:
-            known(f"task of {name}", task, tasks)
-        weights = {task: args.get(task, 1.0) for task in tasks}
-        for task in args:
-            fine = isinstance(args[task], int | float) and 0 <= args[task] < math.inf
-            checks.need("config.family.args", args, {f"{task} >= 0, finite": fine})
-        weights = {task: weight for task, weight in weights.items() if weight}
-        return {task: suites.family(tasks[task]) for task in weights}, weights
-    known("family or suite", name, [*families.FAMILIES, *suites.SUITES])
-    section = {"name": name, "args": args}
-    one = settings.named(families.FAMILIES, families.build, "config.family", section)
-    return {name: one}, {name: 1.0}
+    tasks = suites.maybe(name)
+    if tasks is None:
+        known_ones = [*families.FAMILIES, *suites.SUITES]
+        if ":" not in name:
+            known("family or suite", name, known_ones)
+        section = {"name": name, "args": args}
+        return {name: settings.named(families.find, "config.family", section)}, {
+            name: 1.0
+        }
+    for task, weight in weights.items():
+        known(f"task of {name}", task, tasks)
+        fine = isinstance(weight, int | float) and 0 <= weight < math.inf
+        checks.need("config.family.weights", weights, {f"{task} >= 0, finite": fine})
+    drawn = {task: weight for task, weight in weights.items() if weight}
+    return {task: suites.family(tasks[task]) for task in drawn}, drawn
 
 
-def _check_memory(families: Mapping[str, TaskFamily]) -> None:
+def _check_memory(trained: Mapping[str, TaskFamily]) -> None:
     """Raises ValueError for families whose data would have to stream."""
-    for one in families.values():
+    for one in trained.values():
         if one.stream is not None:
             raise ValueError(
                 f"the dataset of {one.name} is larger than memory (see "
@@ -296,49 +212,32 @@ def _estimator(
             f"devices, got {num_workers=} and {devices=}; try "
             f"{max(num_workers - num_workers % devices, devices)}."
         )
-    return settings.named(
-        estimators.ESTIMATORS,
-        estimators.build,
-        "config.estimator",
-        {"name": name, "args": estimators.built(args)},
-        inner=inner,
-        num_workers=num_workers,
-    )
+    section = {"name": name, "args": args}
+    given = {"inner": inner, "num_workers": num_workers}
+    return settings.named(estimators.find, "config.estimator", section, **given)
 
 
-def _validation(
-    *,
-    every: int,
-    blend: bool,
-    suite: str | None,
-    lengths: tuple[int, ...],
-    valid_weight: float,
-    log_offset: float | None,
-    last: float,
-    first_seed: int,
-    num_seeds: int,
+def _scores(
+    how: Validation,
     rule: LearnedOptimizer,
-    families: dict[str, TaskFamily],
-    schedule: dict[str, Any] | None,
-) -> tuple[int, bool, Callable[[Any], dict[str, jax.Array]]]:
-    """Returns when and how to validate: on the families, or on a suite of its own."""
-    needed = {"every >= 0": every >= 0, "first_seed >= 0": first_seed >= 0}
-    checks.need("config.validation", locals(), needed)
-    tasks = {name: (one, lengths) for name, one in families.items()}
-    if suite is not None:
-        entries = suites.SUITES[known("suite", suite, suites.SUITES)]
+    trained: Mapping[str, TaskFamily],
+    inner: Section,
+) -> meta_validation.Scores:
+    """Returns how thetas are scored: on the families, or on a suite of its own."""
+    longest = (max(inner["horizon"]),)
+    tasks = {name: (one, how.lengths or longest) for name, one in trained.items()}
+    if how.suite is not None:
         tasks = {
-            name: (suites.family(one), lengths or (one.num_steps,))
-            for name, one in entries.items()
+            name: (suites.family(one), how.lengths or (one.num_steps,))
+            for name, one in suites.find(how.suite).items()
         }
-    scores = meta_validation.scores(
+    return meta_validation.scores(
         rule=rule,
         tasks=tasks,
-        schedule=schedule,
-        valid_weight=valid_weight,
-        log_offset=log_offset,
-        last=last,
-        first_seed=first_seed,
-        num_seeds=num_seeds,
+        schedule=inner["schedule"],
+        valid_weight=how.valid_weight,
+        log_offset=how.log_offset,
+        last=how.last,
+        first_seed=how.first_seed,
+        num_seeds=how.num_seeds,
     )
-    return every, blend, scores

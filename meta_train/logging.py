@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from rich.progress import (
 
 from common import command_line, disk
 
+# What `config.log.sink` names: (work directory, "metrics" or "validation", config) ->
+# a function that is called with the numbers of each meta-step, `step` among them.
+Sink = Callable[[Path, str, dict[str, Any]], Callable[[dict[str, float]], None]]
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"  # in a work directory
 
 
@@ -34,13 +37,20 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, *, step: int, tensorboard: bool, families: Sequence[str] = ()
+        self,
+        path: Path,
+        *,
+        step: int,
+        tensorboard: bool,
+        families: Sequence[str] = (),
+        sink: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         """Opens `path` to go on after meta-step `step`; TensorBoard's lies beside.
 
         Where metrics say which of `families` was drawn, its loss is written under its
-        name too.
+        name too. `sink` is called with each row.
         """
+        self._sink = sink
         _keep_until(path, step)
         self._families = tuple(families)
         self._file = path.open("a", encoding="utf-8")
@@ -68,6 +78,9 @@ class Journal:
                 for name, x in row.items():
                     self._writer.add_scalar(name, x, global_step=row["step"])
             self._writer.flush()
+        if self._sink is not None:
+            for row in rows:
+                self._sink(row)
         return rows
 
     def _named(self, row: dict[str, float]) -> dict[str, float]:

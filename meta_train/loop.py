@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from common import command_line, disk
+from common import command_line, disk, names
 from common.machine import provenance
 from meta_train import checkpoint
 from meta_train.build import Run
 from meta_train.logging import METRICS, VALIDATION, Bar, Journal, last_step, mean
+from meta_train.sections import complete
 from meta_train.validation import Scores
 from meta_train.workdir import refuse_other
 from tasks import costs
@@ -119,12 +120,14 @@ def _opened(
             f"warning: {workdir / METRICS} goes to meta-step {before}, but there is no "
             f"checkpoint in {path}: the run begins again, and replaces what is there"
         )
+    sink = names.find("sink", run.log.sink, {}) if run.log.sink else None
     journals = [
         Journal(
             workdir / file,
             step=progress.step,
             tensorboard=run.log.tensorboard,
             families=list(run.families),
+            sink=sink and sink(workdir, file.removesuffix(".jsonl"), run.config),
         )
         for file in (METRICS, VALIDATION)
     ]
@@ -135,7 +138,7 @@ def _opened(
 
 def _run(progress: Progress, tools: Tools, stop: Callable[[], bool]) -> None:
     """Takes meta-steps until the last, or until `stop()`, and saves."""
-    if tools.run.validate_every and not progress.step:
+    if tools.run.validation.every and not progress.step:
         with _timed(progress):
             _validate(progress, tools)
     compiled = False
@@ -157,7 +160,8 @@ def _start(run: Run, keeper: Any) -> Progress:
     if found is None:
         return progress
     notes = dict(found.notes)
-    refuse_other(notes.pop("config"), run.config, where=f"checkpoint {found.step}")
+    there = complete(notes.pop("config"))
+    refuse_other(there, run.config, where=f"checkpoint {found.step}")
     return Progress(**found.state, **notes)
 
 
@@ -180,7 +184,7 @@ def _advance(progress: Progress, tools: Tools) -> None:
         progress.meta, metrics = run.learner.step(progress.meta, run.data)
         progress.step += 1
         tools.metrics.add(progress.step, metrics)
-        validating, saving = due(run.validate_every), due(run.saving.every)
+        validating, saving = due(run.validation.every), due(run.saving.every)
         if due(run.log.every) or validating or saving:
             _look(progress, tools)
         if validating:
@@ -239,7 +243,7 @@ def _validate(progress: Progress, tools: Tools) -> None:
         tools.bar.say(f"meta-step {progress.step}: diverged on {', '.join(bad)}")
     found = [(score, 1, average)]
     best = progress.best_score
-    if tools.run.blend and best is not None and math.isfinite(best):
+    if tools.run.validation.blend and best is not None and math.isfinite(best):
         blend = jax.tree.map(
             lambda a, b: a + (b - a) / (count + 1), progress.best, average
         )
@@ -268,7 +272,7 @@ def _mean(scores: dict[str, jax.Array]) -> float:
 
 def _save(progress: Progress, tools: Tools) -> None:
     """Saves where the run is."""
-    if not tools.run.validate_every:
+    if not tools.run.validation.every:
         progress.best = jax.tree.map(jnp.copy, progress.meta.average)
         progress.best_step = progress.step
     arrays = ("meta", "best")

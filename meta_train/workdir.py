@@ -2,29 +2,38 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from common import disk
 from common.settings import resolve
 
+Complete = Callable[[Any], Mapping[str, Any]]
+
 
 class OtherConfig(ValueError):
     """A work directory or checkpoint belongs to a run of another config."""
 
 
-def claim(workdir: Path, config: Mapping[str, Any]) -> None:
+def claim(
+    workdir: Path, config: Mapping[str, Any], *, complete: Complete = resolve
+) -> None:
     """Writes the resolved config into a work directory, or finds it there.
+
+    Args:
+      workdir: made if need be.
+      config: resolved.
+      complete: writes defaults into a config that was there, so that an option that
+        was added since makes no other config of it.
 
     Raises:
       OtherConfig: when the directory holds another config, with the differing keys.
     """
     path = Path(workdir) / "config.json"
     if path.exists():
-        refuse_other(
-            json.loads(path.read_text(encoding="utf-8")), config, where=str(path)
-        )
+        there = complete(json.loads(path.read_text(encoding="utf-8")))
+        refuse_other(there, config, where=str(path))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

@@ -6,6 +6,7 @@ A suite never changes; what is mended gets a new version. `python -m tasks` prin
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from common import names
 from tasks import base, families
 from tasks.base import TaskFamily
 from tasks.entries import (
@@ -181,6 +182,24 @@ SUITES: dict[str, dict[str, Entry]] = {
 }
 
 
+def find(name: str) -> Mapping[str, Entry]:
+    """Returns a suite, of `SUITES` or a dict of entries that `module:attribute` names.
+
+    Raises:
+      ValueError: if it is not known, listing those that are.
+    """
+    return names.find("suite", name, SUITES)
+
+
+def maybe(name: str) -> Mapping[str, Entry] | None:
+    """Returns a suite, or None for a name of something else."""
+    try:
+        found = find(name)
+    except ValueError:
+        return None
+    return found if isinstance(found, Mapping) else None
+
+
 def growth(suite: str) -> dict[str, Growth]:
     """Returns how tasks of a suite grew, those at factor 1 among them.
 
@@ -200,7 +219,7 @@ def growth(suite: str) -> dict[str, Growth]:
 def with_bases(suite: str) -> dict[str, Entry]:
     """Returns the tasks of a suite, after those that they grew from."""
     bases = [line.entries((1,)) for line in LINES.get(suite, ())]
-    return {name: x for base in bases for name, x in base.items()} | SUITES[suite]
+    return {name: x for base in bases for name, x in base.items()} | {**find(suite)}
 
 
 def family(entry: Entry) -> TaskFamily:

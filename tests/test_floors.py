@@ -23,12 +23,12 @@ FILES = {
     "baselines/builder baselines/* baselines/__init__ rules/history rules/features "
     "rules/network rules/heads rules/* rules/__init__ stacking artifact guard "
     "catalogue __init__",
-    "tasks": "__init__ base data/embedded data/stored data/__init__ data/prepare "
+    "tasks": "base data/embedded data/own data/stored data/__init__ data/prepare "
     "networks/__init__ networks/draws networks/layers networks/attention "
     "networks/objectives families/supervised "
     "families/* [families/bag families/coordinates] families/__init__ "
     "wrappers/__init__ wrappers/gradients wrappers/augmentations entries mixtures "
-    "suites costs __main__",
+    "suites costs __init__ __main__",
     "evaluation": "statistics runs/__init__ runs/held_out runs/curves "
     "runs/fingerprints runs/store runs/tuning runs/adapters runs/entrants runs/costs "
     "runs/bench runs/results runs/cells protocol scores/__init__ scores/algoperf "
@@ -40,8 +40,8 @@ FILES = {
     "inner/training inner/options estimators/buffer estimators/base estimators/noise "
     "estimators/* estimators/combined estimators/mixture estimators/__init__ "
     "artifacts/__init__ artifacts/starting learner checkpoint logging workdir "
-    "validation build loop artifacts/export artifacts/reproduce plot study/__init__ "
-    "study/moments study/tables study/compare __main__",
+    "validation sections keys build loop artifacts/export artifacts/reproduce plot "
+    "study/__init__ study/moments study/tables study/compare __main__",
 }
 
 # Results say what they are only when they are shown.

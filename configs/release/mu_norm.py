@@ -1,9 +1,9 @@
 """`mu_norm`: a small rule whose normalised steps you schedule, in four stages.
 
-    python -m meta_train --config=configs/release/mu_norm.py:first --workdir=runs/1
-    python -m meta_train --config=configs/release/mu_norm.py:second --workdir=runs/2
-    python -m meta_train --config=configs/release/mu_norm.py:third --workdir=runs/3
-    python -m meta_train --config=configs/release/mu_norm.py --workdir=runs/mu_norm
+    python -m meta_train --config=release/mu_norm:first --workdir=runs/1
+    python -m meta_train --config=release/mu_norm:second --workdir=runs/2
+    python -m meta_train --config=release/mu_norm:third --workdir=runs/3
+    python -m meta_train --config=release/mu_norm --workdir=runs/mu_norm
 
 Its stages and variants are those of mu_mlp.py, from which it differs in what is set
 here.
@@ -21,19 +21,21 @@ from ml_collections import ConfigDict
 
 from configs.release import mu_mlp
 
+FIRST = {
+    "rule": {
+        "args": {
+            "hidden": 8,
+            "head": "normalised",
+            "signal": False,  # of no use to a head that takes steps of one size
+            "step_mult": 1.0,  # of which the schedule is the RMS
+        }
+    },
+    "inner": {"schedule": {"peak": 1e-2}, "horizon": (60, 600)},
+    "estimator": {"num_workers": 28},  # of 500 numbers a few pairs say enough
+    "validation": {"every": 500},
+}
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant: a stage, "quick" or both."""
-    return mu_mlp.in_stages(variant, "mu_norm", set_what_differs, (3_500, 3_500, 1_200))
-
-
-def set_what_differs(c: ConfigDict):
-    """Changes `c`, of the first stage of `mu_mlp`."""
-    c.rule.args.hidden = 8
-    c.rule.args.head = "normalised"
-    c.rule.args.signal = False  # of no use to a head that takes steps of one size
-    c.rule.args.step_mult = 1.0  # of which the schedule is the RMS
-    c.inner.schedule = {"name": "linear", "peak": 1e-2}
-    c.inner.horizon = (60, 600)
-    c.estimator.num_workers = 28  # of 500 numbers a few pairs say enough
-    c.validation.every = 500
+    return mu_mlp.recipe(variant, "mu_norm", FIRST, (3_500, 3_500, 1_200))

@@ -17,6 +17,7 @@ from evaluation.runs.fingerprints import program
 from lopt import mup
 from lopt.baselines import BASELINES, Baseline
 from lopt.baselines.spaces import Range
+from lopt.names import find as find_outside
 from lopt.names import known
 from tasks.base import TaskFamily
 
@@ -108,8 +109,9 @@ def find(names: Sequence[str]) -> dict[str, Baseline]:
     """Returns optimizers by name: of `BASELINES`, else learned ones, untuned.
 
     Args:
-      names: each a baseline, a released artifact, the directory of one, or
-        `label=` and one of these. A directory with `=` in its name needs no label.
+      names: each a baseline, a released artifact, the directory of one,
+        `module:attribute` of what `evaluate` takes, or `label=` and one of these. A
+        directory with `=` in its name needs no label.
 
     Raises:
       ValueError: for what is none of these, listing those known, or no names.
@@ -200,6 +202,8 @@ def _named(source: str) -> Baseline:
     if source in BASELINES:
         return BASELINES[source]
     there = source and command_line.path(source).exists()
+    if ":" in source and not there:
+        return _baseline(source, find_outside("optimizer", source, {}))
     if source not in lopt.released() and not there:
         names = [*BASELINES, *lopt.released()]
         raise ValueError(

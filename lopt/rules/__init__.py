@@ -1,8 +1,9 @@
 """Rules: what is learned of an optimizer, bound to theta as an Optax transformation."""
 
+from collections.abc import Callable
 from typing import Any
 
-from lopt.names import known
+from lopt import names
 from lopt.rules import mlp, weight_decay
 from lopt.types import LearnedOptimizer
 
@@ -10,13 +11,24 @@ RULES = {"mlp": mlp.mlp, "weight_decay": weight_decay.weight_decay}
 PENALISED = ("weight_decay",)  # rules whose theta enters what is minimised
 
 
+def find(name: str) -> Callable[..., LearnedOptimizer]:
+    """Returns the builder of a rule, of `RULES` or `module:attribute`.
+
+    One from outside is a function that is annotated `-> LearnedOptimizer`: an artifact
+    cannot make `lopt.load` call anything else.
+
+    Raises:
+      ValueError: if it is not known, listing those that are.
+    """
+    return names.find("rule", name, RULES, "LearnedOptimizer")
+
+
 def build(name: str, **args: Any) -> LearnedOptimizer:
-    """Returns the rule `name` of `RULES`.
+    """Returns the rule of a name, as `find` knows it.
 
     >>> build("mpl")
     Traceback (most recent call last):
     ValueError: unknown rule 'mpl'; known: mlp, weight_decay. Did you mean 'mlp'?
     """
-    known("rule", name, RULES)
     args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
-    return RULES[name](**args)
+    return find(name)(**args)

@@ -1,6 +1,7 @@
 """The per-parameter MLP rule, as an Optax transformation bound to theta."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from lopt import checks
-from lopt.names import known
+from lopt.names import find, known
 from lopt.rules import features, heads, history, network
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
@@ -39,16 +40,16 @@ class Settings(NamedTuple):
 
 def mlp(
     *,
-    hidden: int,
-    layers: int,
-    head: str,
-    eps: str,
-    time: tuple[str, ...],
-    signal: bool,
-    nominal: float,
-    clip: float | None,
-    step_mult: float,
-    exp_mult: float,
+    hidden: int = 32,
+    layers: int = 2,
+    head: str = "exp",
+    eps: str = "relative",
+    time: tuple[str, ...] = ("relative",),
+    signal: bool = False,
+    nominal: float = 0.0,
+    clip: float | None = None,
+    step_mult: float = 1e-3,
+    exp_mult: float = 1e-3,
     bound: float | None = None,
     axes: str = "size",
 ) -> LearnedOptimizer:
@@ -57,7 +58,8 @@ def mlp(
     Args:
       hidden: units per hidden layer.
       layers: hidden layers.
-      head: "exp", or "normalised", which leaves the step size to a schedule.
+      head: "exp", or "normalised", which leaves the step size to a schedule; or
+        `module:attribute` of a pair like those of `heads.HEADS`.
       eps: "relative" (updates do not depend on the scale of gradients) or "absolute"
         (constants of the original).
       time: time inputs: any of "absolute" (tied to the horizon trained at),
@@ -113,13 +115,18 @@ def _check(how: Settings) -> None:
             "the network needs hidden and layers >= 1, and steps step_mult > 0, got "
             f"{hidden=}, {layers=} and {step_mult=}."
         )
-    known("head", how.head, heads.HEADS)
+    _head(how)
     known("eps", how.eps, ("relative", "absolute"))
     known("axes", how.axes, history.AXES)
     if not how.time:
         raise ValueError(f"time is empty; known: {', '.join(features.TIME)}.")
     for kind in how.time:
         known("time", kind, features.TIME)
+
+
+def _head(how: Settings) -> tuple[int, Callable[..., jax.Array]]:
+    """Returns how many outputs the head takes, and what makes an update of them."""
+    return find("head", how.head, heads.HEADS)
 
 
 def _init(how: Settings, key: jax.Array) -> Theta:
@@ -130,7 +137,7 @@ def _init(how: Settings, key: jax.Array) -> Theta:
         inputs=Features(16, 6, 6, constant + how.signal * features.SIGNALS),
         hidden=how.hidden,
         layers=how.layers,
-        outputs=heads.HEADS[how.head][0],
+        outputs=_head(how)[0],
     )
     if how.nominal:
         net[f"w{how.layers}"] = jnp.zeros_like(net[f"w{how.layers}"])
@@ -173,7 +180,7 @@ def _leaf(
         adam = unbiased.astype(dtype) * inputs.full[features.ADAM]
         outputs = outputs.at[0].add(how.nominal * adam)
     mults = {"step_mult": how.step_mult, "exp_mult": how.exp_mult}
-    update = heads.HEADS[how.head][1](outputs, grad, **mults)
+    update = _head(how)[1](outputs, grad, **mults)
     if how.bound is not None:
         update = heads.bounded(update, past, filled, most=how.bound * how.step_mult)
     return update.astype(param.dtype), history.unstacked(past)

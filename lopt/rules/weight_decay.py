@@ -13,7 +13,7 @@ from lopt.types import LearnedOptimizer, Params, Theta
 
 
 def weight_decay(
-    *, baseline: str, learning_rate: float, initial: float
+    *, baseline: str = "sgdm", learning_rate: float = 0.1, initial: float = 1e-4
 ) -> LearnedOptimizer:
     """Returns a baseline with learned weight decay, 1/2 sum exp(log_decay) |x|^2.
 

@@ -85,7 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("artifact", help="directory, or name of a released rule")
     parser.add_argument("--compilation_cache", help="where compiled programs are kept")
+    parser.add_argument("--path", help="folder of modules that its config names")
     given = parser.parse_args(arguments)
+    sys.path += [str(command_line.path(given.path))] if given.path else []
     if given.compilation_cache:
         cache = str(command_line.path(given.compilation_cache))
         jax.config.update("jax_compilation_cache_dir", cache)

@@ -1,6 +1,5 @@
 """What of theta is learned, and from where: a rule started elsewhere, and frozen."""
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from common import settings
 from common.names import known
 from lopt import catalogue, rules
 from lopt.types import LearnedOptimizer, Params, Theta
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def started(
@@ -31,11 +32,12 @@ def started(
       ValueError: for a rule that cannot be built, or an artifact that is damaged or of
         a rule of another name, other arguments or another theta.
     """
-    rule = settings.named(rules.RULES, rules.build, "config.rule", section)
+    rule = settings.named(rules.find, "config.rule", section)
     if source is None:
         return rule
-    theta, _, card = catalogue.read(source)
-    its, own = (_complete(x) for x in (settings.resolve(card["rule"]), section))
+    shipped = ROOT / source  # of a recipe's stage, from wherever it is run
+    theta, _, card = catalogue.read(shipped if shipped.is_dir() else source)
+    its, own = _flat(card["rule"]), _flat(section)
     wrong = sorted(k for k in its | own if its.get(k) != own.get(k))
     if set(wrong) - set(changed):
         raise ValueError(
@@ -48,11 +50,10 @@ def started(
     return rule._replace(init=lambda key: theta)
 
 
-def _complete(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the name and all arguments of a rule, those at their defaults too."""
-    signature = inspect.signature(rules.RULES[section["name"]]).parameters.values()
-    defaults = {p.name: p.default for p in signature if p.default is not p.empty}
-    return defaults | {"name": section["name"]} | dict(section["args"])
+def _flat(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the name and all arguments of a rule, at their defaults too."""
+    whole = settings.complete_named(rules.find, settings.resolve(section))
+    return whole["args"] | {"name": whole["name"]}
 
 
 def frozen(

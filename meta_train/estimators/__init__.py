@@ -1,21 +1,15 @@
 """Meta-gradient estimators behind one interface."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
-from common import settings
-from common.names import known
+from common import names, settings
 from meta_train.estimators.base import Estimate, Estimator
-from meta_train.estimators.bootstrapped import (
-    Target,
-    bootstrapped,
-    bootstrapped_pes,
-)
+from meta_train.estimators.bootstrapped import bootstrapped, bootstrapped_pes
 from meta_train.estimators.combined import combined
 from meta_train.estimators.evolution import es, nres, pes, truncated_es
-from meta_train.estimators.implicit import Solver, implicit
+from meta_train.estimators.implicit import implicit
 from meta_train.estimators.mixture import mix
-from meta_train.estimators.noise import Noise
 from meta_train.estimators.reverse import full, multi_step, smoothed, truncated
 
 ESTIMATORS = {
@@ -32,30 +26,19 @@ ESTIMATORS = {
     "combined": combined,
     "implicit": implicit,
 }
-# Arguments with settings of their own.
-SECTIONS = {"noise": Noise, "target": Target, "solver": Solver}
 
-__all__ = ["ESTIMATORS", "Estimate", "Estimator", "build", "built", "mix"]
+__all__ = ["ESTIMATORS", "Estimate", "Estimator", "build", "find", "mix"]
 
 
-def build(name: str, **args: Any) -> Estimator:
-    """Returns the estimator `name` of `ESTIMATORS`; `args` as `built` takes them.
+def find(name: str) -> Callable[..., Estimator]:
+    """Returns the builder of an estimator, of `ESTIMATORS` or `module:attribute`.
 
     Raises:
       ValueError: for an unknown name, listing the known ones.
     """
-    return ESTIMATORS[known("estimator", name, ESTIMATORS)](**built(args))
+    return names.find("estimator", name, ESTIMATORS, "Estimator")
 
 
-def built(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns arguments of an estimator, those of `SECTIONS` built from dicts.
-
-    Raises:
-      ValueError: for a setting of these that is unknown or missing, or a bad value.
-    """
-    return {
-        name: settings.call(SECTIONS[name], f"config.estimator.args.{name}", value)
-        if name in SECTIONS and not isinstance(value, SECTIONS[name])
-        else value
-        for name, value in args.items()
-    }
+def build(name: str, **args: Any) -> Estimator:
+    """Returns the estimator of a name, built of arguments as configs have them."""
+    return settings.call(find(name), "config.estimator.args", args)

@@ -19,7 +19,7 @@ from meta_train.estimators.base import (
     refuse_imitation,
     total,
 )
-from meta_train.estimators.noise import Noise, moved, stacked
+from meta_train.estimators.noise import NOISE, Noise, moved, stacked
 from meta_train.inner.training import Inner
 from meta_train.inner.worker import Worker, where
 
@@ -43,10 +43,10 @@ class Target:
       learning_rate: of the baseline, positive.
     """
 
-    rule_steps: int
-    baseline_steps: int
-    baseline: str
-    learning_rate: float
+    rule_steps: int = 0
+    baseline_steps: int = 80
+    baseline: str = "adam"
+    learning_rate: float = 5e-3
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown baseline, or a value out of its range."""
@@ -65,8 +65,16 @@ class Target:
         return self.rule_steps + self.baseline_steps
 
 
+ADAM = Target()
+
+
 def bootstrapped(
-    *, inner: Inner, num_workers: int, matching: str, target: Target, reuse: bool
+    *,
+    inner: Inner,
+    num_workers: int,
+    matching: str = "kl",
+    target: Target = ADAM,
+    reuse: bool = False,
 ) -> Estimator:
     """Returns the gradient of the distance from x_W to a target, by reverse mode.
 
@@ -135,10 +143,10 @@ def bootstrapped_pes(
     *,
     inner: Inner,
     num_workers: int,
-    matching: str,
-    target: Target,
-    span: int,
-    noise: Noise,
+    matching: str = "kl",
+    target: Target = ADAM,
+    span: int = 4,
+    noise: Noise = NOISE,
 ) -> Estimator:
     """Returns the gradient of distances to bootstrapped targets, by PES.
 

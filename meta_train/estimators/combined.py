@@ -16,7 +16,7 @@ from meta_train.estimators.base import (
     total,
 )
 from meta_train.estimators.evolution import truncated_es
-from meta_train.estimators.noise import Noise
+from meta_train.estimators.noise import NOISE, Noise
 from meta_train.estimators.reverse import smoothed
 from meta_train.inner.training import Inner
 
@@ -36,7 +36,7 @@ class CombinedState(NamedTuple):
 
 
 def combined(
-    *, inner: Inner, num_workers: int, noise: Noise, decay: float
+    *, inner: Inner, num_workers: int, noise: Noise = NOISE, decay: float = 0.9
 ) -> Estimator:
     """Returns `truncated_es` and `smoothed` combined (arXiv:1810.10180).
 

@@ -15,6 +15,7 @@ from meta_train.estimators.base import (
     per_worker,
 )
 from meta_train.estimators.noise import (
+    NOISE,
     Kick,
     Noise,
     contrasts,
@@ -51,7 +52,7 @@ class NRESState(NamedTuple):
     kick: Kick
 
 
-def es(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
+def es(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
     """Returns evolution strategies on whole runs (arXiv:1703.03864).
 
     Unbiased for the smoothed objective, at the cost of two whole runs a worker.
@@ -77,7 +78,7 @@ def es(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
     return per_run(measure, inner=inner, num_workers=num_workers, runs=2)
 
 
-def truncated_es(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
+def truncated_es(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
     """Returns evolution strategies on one window, from a state that is constant.
 
     Biased as the truncated gradient is. The state moves on along theta itself, in a
@@ -112,7 +113,7 @@ def truncated_es(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
     )
 
 
-def pes(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
+def pes(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
     """Returns persistent evolution strategies (arXiv:2112.13835).
 
     Unbiased for the smoothed objective: each loss is weighted by the sum of the scores
@@ -159,7 +160,7 @@ def pes(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
     return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
 
 
-def nres(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
+def nres(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
     """Returns evolution strategies with reused noise (arXiv:2304.12180).
 
     Unbiased for the smoothed objective: a run keeps one kick from its start to its end,

@@ -24,6 +24,29 @@ from meta_train.inner.worker import Worker
 from tasks.base import Params
 
 
+def _neumann(matrix: Callable[[Params], Params], b: Params, solver: "Solver") -> Params:
+    """Returns the sum of so many terms of the Neumann series of A^-1 b."""
+    rate = solver.step_size
+
+    def step(_: jax.Array, v: Params) -> Params:
+        # As descent it takes no term of its own, and mends rounding.
+        rest = jax.tree.map(jnp.subtract, b, matrix(v))
+        return jax.tree.map(lambda x, r: x + rate * r, v, rest)
+
+    first = jax.tree.map(lambda x: rate * x, b)
+    return jax.lax.fori_loop(1, solver.steps, step, first)
+
+
+def _cg(matrix: Callable[[Params], Params], b: Params, solver: "Solver") -> Params:
+    """Returns A^-1 b by conjugate gradients."""
+    # Beyond rounding the residual falls on to 0, and 0 / 0 would follow.
+    rounding = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(b))
+    return cg(matrix, b, tol=rounding, maxiter=solver.steps)[0]
+
+
+SOLVERS = {"neumann": _neumann, "cg": _cg}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Solver:
     """Settings of how A v = b is solved, A = H + damping I, seen by products only.
@@ -39,10 +62,10 @@ class Solver:
         and turns the factor 1 / lambda into 1 / (lambda + rho).
     """
 
-    name: str
-    steps: int
-    step_size: float | None
-    damping: float
+    name: str = "cg"
+    steps: int = 20
+    step_size: float | None = None
+    damping: float = 1e-2
 
     def __post_init__(self) -> None:
         """Raises ValueError for a name that is not known, or a value out of range."""
@@ -101,7 +124,10 @@ def hypergradient(
     return jax.tree.map(jnp.subtract, direct, jax.grad(along)(theta))
 
 
-def implicit(*, inner: Inner, num_workers: int, solver: Solver) -> Estimator:
+CG = Solver()
+
+
+def implicit(*, inner: Inner, num_workers: int, solver: Solver = CG) -> Estimator:
     """Returns the hypergradient of the meta-loss, where windows of training lead to.
 
     The inner objective is the training loss on one batch plus the rule's penalty, the
@@ -152,26 +178,3 @@ def implicit(*, inner: Inner, num_workers: int, solver: Solver) -> Estimator:
     return per_worker(
         inner.start, one, num_workers=num_workers, steps=steps, inner=inner
     )
-
-
-def _neumann(matrix: Callable[[Params], Params], b: Params, solver: Solver) -> Params:
-    """Returns the sum of so many terms of the Neumann series of A^-1 b."""
-    rate = solver.step_size
-
-    def step(_: jax.Array, v: Params) -> Params:
-        # As descent it takes no term of its own, and mends rounding.
-        rest = jax.tree.map(jnp.subtract, b, matrix(v))
-        return jax.tree.map(lambda x, r: x + rate * r, v, rest)
-
-    first = jax.tree.map(lambda x: rate * x, b)
-    return jax.lax.fori_loop(1, solver.steps, step, first)
-
-
-def _cg(matrix: Callable[[Params], Params], b: Params, solver: Solver) -> Params:
-    """Returns A^-1 b by conjugate gradients."""
-    # Beyond rounding the residual falls on to 0, and 0 / 0 would follow.
-    rounding = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(b))
-    return cg(matrix, b, tol=rounding, maxiter=solver.steps)[0]
-
-
-SOLVERS = {"neumann": _neumann, "cg": _cg}

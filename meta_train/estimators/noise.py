@@ -47,12 +47,12 @@ class Noise:
     imitation are scaled instead of being cut, see `contrasts`.
     """
 
-    sigma: float
-    per_leaf: bool
-    antithetic: bool
-    shared_batches: bool
-    sign: bool
-    clip: float | None
+    sigma: float = 0.01
+    per_leaf: bool = False
+    antithetic: bool = True
+    shared_batches: bool = True
+    sign: bool = False
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a value out of its range."""
@@ -99,6 +99,9 @@ class Noise:
         return jax.tree.map(
             lambda x: self.sigma * jnp.sqrt(jnp.maximum(jnp.mean(x), floor)), squares
         )
+
+
+NOISE = Noise()  # by default
 
 
 def stacked(first: Any, second: Any) -> Any:

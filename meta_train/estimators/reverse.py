@@ -16,7 +16,7 @@ from meta_train.estimators.base import (
     per_run,
     per_worker,
 )
-from meta_train.estimators.noise import Noise, moved, pair_mean
+from meta_train.estimators.noise import NOISE, Noise, moved, pair_mean
 from meta_train.inner.training import Inner
 from meta_train.inner.worker import Losses, Worker
 
@@ -35,7 +35,7 @@ def truncated(*, inner: Inner, num_workers: int) -> Estimator:
     return _reverse_mode(mean, inner=inner, num_workers=num_workers)
 
 
-def multi_step(*, inner: Inner, num_workers: int, decay: float) -> Estimator:
+def multi_step(*, inner: Inner, num_workers: int, decay: float = 0.9) -> Estimator:
     """Returns the truncated gradient of a weighted mean of a window's losses.
 
     The weight of the window's k-th loss is proportional to decay^k: below 1 it stresses
@@ -60,7 +60,7 @@ def multi_step(*, inner: Inner, num_workers: int, decay: float) -> Estimator:
     return _reverse_mode(mixed, inner=inner, num_workers=num_workers)
 
 
-def full(*, inner: Inner, num_workers: int, clip: float | None) -> Estimator:
+def full(*, inner: Inner, num_workers: int, clip: float | None = None) -> Estimator:
     """Returns the gradient of whole runs, exact but for `clip`.
 
     It is rematerialised, so that memory grows as the root of the horizon, at the cost
@@ -94,7 +94,7 @@ def full(*, inner: Inner, num_workers: int, clip: float | None) -> Estimator:
     return per_run(measure, inner=inner, num_workers=num_workers, runs=1)
 
 
-def smoothed(*, inner: Inner, num_workers: int, noise: Noise) -> Estimator:
+def smoothed(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
     """Returns the truncated gradient, the mean of those at theta + eps and - eps.
 
     It is that of the objective that `truncated_es` smooths, with which it can be

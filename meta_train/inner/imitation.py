@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from common import settings
-from common.names import known
+from common import names, settings
 
 TINY = 1e-18  # added to matrices: the norm of zeros has no derivative
 ROOT = 1e-16  # added to Adam's second moments, whose root has none at zero either
@@ -29,6 +28,10 @@ class Unlikeness(NamedTuple):
     outcome: jax.Array
     direction: jax.Array
     magnitude: jax.Array
+
+
+def _elo() -> dict[str, Any]:
+    return {"name": "elo", "args": {}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,12 +67,12 @@ class Imitation:
       floor: what l_dir keeps of its share in the end, in [0, 1]; ELO .3.
     """
 
-    expert: Mapping[str, Any]
-    hold: int
-    decay: int
-    direction: float
-    magnitude: float
-    floor: float
+    expert: Mapping[str, Any] = dataclasses.field(default_factory=_elo)
+    hold: int = 5_000
+    decay: int = 45_000
+    direction: float = 0.7
+    magnitude: float = 0.3
+    floor: float = 0.3
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown expert, or a value out of its range."""
@@ -89,7 +92,7 @@ class Imitation:
     def optimizer(self) -> optax.GradientTransformation:
         """Returns the expert."""
         where = "config.inner.imitation.expert"
-        return settings.named(EXPERTS, build, where, self.expert)
+        return settings.named(find, where, self.expert)
 
     def lead(self, windows: jax.Array, least: float) -> jax.Array:
         """Returns h(least) after so many windows."""
@@ -142,12 +145,14 @@ def elo() -> optax.GradientTransformation:
     return optax.partition(experts, labels)
 
 
-def adam(*, learning_rate: float) -> optax.GradientTransformation:
+def adam(*, learning_rate: float = 1e-3) -> optax.GradientTransformation:
     """Returns Adam (arXiv:1412.6980) at a constant rate, > 0."""
     return optax.adam(_positive(learning_rate), eps_root=ROOT)
 
 
-def adamw(*, learning_rate: float, weight_decay: float) -> optax.GradientTransformation:
+def adamw(
+    *, learning_rate: float = 1e-3, weight_decay: float = 1e-2
+) -> optax.GradientTransformation:
     """Returns AdamW (arXiv:1711.05101) at a constant rate, > 0, and decay."""
     if not weight_decay >= 0:
         raise ValueError(f"weight_decay must be at least 0, got {weight_decay=}.")
@@ -169,10 +174,10 @@ EXPERTS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def build(name: str, **args: Any) -> optax.GradientTransformation:
-    """Returns the expert `name` of `EXPERTS`; `args` go to its builder.
+def find(name: str) -> Callable[..., optax.GradientTransformation]:
+    """Returns the builder of an expert, of `EXPERTS` or `module:attribute`.
 
     Raises:
       ValueError: for an unknown name, listing the known ones.
     """
-    return EXPERTS[known("expert", name, EXPERTS)](**args)
+    return names.find("expert", name, EXPERTS, "GradientTransformation")

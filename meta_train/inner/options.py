@@ -1,6 +1,6 @@
 """The section `config.inner`, checked and built."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from common import settings
@@ -25,7 +25,7 @@ def inner(
     schedule: dict[str, Any] | None = None,
     stagger: bool = True,
     fresh: float = 1.0,
-    imitation: Mapping[str, Any] | None = None,
+    imitation: Imitation | None = None,
 ) -> Inner:
     """Returns inner training of `family` by `rule`.
 
@@ -70,8 +70,6 @@ def inner(
     if schedule is not None:
         settings.call(schedules.build, "config.inner.schedule", schedule, num_steps=1)
         checks.check_rate("config.inner.schedule.peak", schedule["peak"])
-    if imitation is not None:
-        imitation = settings.call(Imitation, "config.inner.imitation", imitation)
     weights = {"train": 1 - valid_weight, "outer_valid": valid_weight}
     return Inner(
         rule=rule,

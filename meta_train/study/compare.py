@@ -2,13 +2,14 @@
 
 `python -m meta_train.study.compare --config=... --workdir=... [--page=...]` writes
 `results.json`, and `page.md` with its pictures. `--page` is another page to write, such
-as one with prose: see `contrast.write`.
+as one with prose: see `tables.write`.
 """
 
+import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,21 @@ from ml_collections import config_flags
 from common import command_line, disk, overrides, settings
 from common.machine import provenance
 from common.names import known
-from meta_train import learner
-from meta_train.artifacts import starting as thetas
-from meta_train.estimators import ESTIMATORS, build, built
+from lopt import rules
+from lopt.types import LearnedOptimizer
+from meta_train import estimators, learner
+from meta_train.artifacts import starting
 from meta_train.inner import options
 from meta_train.inner.training import Inner
 from meta_train.study import moments, tables
 from meta_train.study.moments import Plan
 from meta_train.workdir import claim
 from tasks import families
+from tasks.base import TaskFamily
 
 Section = Mapping[str, Any]
 RESULTS = "results.json"
+FACTS = ("start", "window", "horizon", "num_workers")  # of a problem, in its results
 
 
 def compare(config: Any, workdir: Path, page: Path | None = None) -> dict[str, Any]:
@@ -47,9 +51,9 @@ def compare(config: Any, workdir: Path, page: Path | None = None) -> dict[str, A
     Raises:
       ValueError: for a bad config, or a work directory of another.
     """
-    resolved = settings.resolve(config)
+    resolved = complete(config)
     problems = settings.call(_problems, "config", resolved)
-    claim(workdir, resolved)
+    claim(workdir, resolved, complete=complete)
     path = workdir / RESULTS
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for number, (name, measure) in enumerate(problems.items(), 1):
@@ -64,55 +68,82 @@ def compare(config: Any, workdir: Path, page: Path | None = None) -> dict[str, A
     return results
 
 
+def complete(config: Any, renamed: Iterable[str] = ()) -> dict[str, Any]:
+    """Returns a config, resolved, with every default of its builders written out."""
+    full = {"seed": 0, **settings.resolve(config)}
+    full["rule"] = settings.complete_named(
+        rules.find, full.get("rule"), renamed="rule" in renamed
+    )
+    set_by_problems = ("rule", "family", "window", "horizon", "stagger")
+    full["inner"] = settings.complete(
+        options.inner, full.get("inner", {}), given=set_by_problems
+    )
+    for label, section in full.get("estimators", {}).items():
+        given = ("inner", "num_workers")
+        section = settings.complete_named(estimators.find, section, given=given)
+        full["estimators"][label] = {"whole": False, "horizons": 1, **section}
+    for name, section in full.get("problems", {}).items():
+        section = settings.complete(Problem, section)
+        family = settings.complete_named(families.find, section.get("family"))
+        full["problems"][name] = section | {"family": family}
+    return full
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Settings of one problem.
+
+    Attributes:
+      family: `{"name", "args"}` of what is trained.
+      window: inner steps that an estimate sees, unless it sees whole runs.
+      horizon: inner steps of all runs, a multiple of `window`.
+      num_workers: inner runs of an estimate.
+      replicas: independent estimates of each estimator, at least 3.
+      exact: replicas of `full` that make the exact gradient, at least 3.
+      estimators: labels of those that are measured.
+      start: artifact to take theta from; None: the rule's first theta.
+      skip: horizons before those that count, at least 1.
+    """
+
+    family: Section
+    window: int
+    horizon: int
+    num_workers: int
+    replicas: int
+    exact: int
+    estimators: tuple[str, ...]
+    start: str | None = None
+    skip: int = 2
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a value out of its range."""
+        few = min(self.replicas, self.exact) < 3
+        if self.window < 1 or self.horizon % self.window or self.skip < 1 or few:
+            raise ValueError(
+                "need a horizon that is a multiple of window, skip >= 1, and replicas "
+                f"and exact >= 3, got horizon={self.horizon}, window={self.window}, "
+                f"skip={self.skip}, replicas={self.replicas}, exact={self.exact}."
+            )
+
+
 def _problems(
     *, seed: int, rule: Section, inner: Section, estimators: Section, problems: Section
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """Returns what measures each problem; its arguments are sections of a config."""
-    given = dict(seed=seed, rule=rule, inner=inner, table=estimators)
-    return {
-        name: settings.call(_problem, f"config.problems.{name}", section, **given)
-        for name, section in problems.items()
-    }
+    found = {}
+    for name, section in problems.items():
+        problem = settings.call(Problem, f"config.problems.{name}", section)
+        found[name] = _measure(problem, rule, inner, estimators, seed)
+    return found
 
 
-def _problem(
-    *,
-    start: str | None,
-    family: Section,
-    window: int,
-    horizon: int,
-    num_workers: int,
-    skip: int,
-    replicas: int,
-    exact: int,
-    estimators: tuple[str, ...],
-    seed: int,
-    rule: Section,
-    inner: Section,
-    table: Section,
+def _measure(
+    problem: Problem, rule: Section, inner: Section, table: Section, seed: int
 ) -> Callable[[], dict[str, Any]]:
-    """Returns what measures a problem; its arguments are its section of a config."""
-    if window < 1 or horizon % window or skip < 1 or min(replicas, exact) < 3:
-        raise ValueError(
-            "need a horizon that is a multiple of window, skip >= 1, and replicas and "
-            f"exact >= 3, got {horizon=}, {window=}, {skip=}, {replicas=}, {exact=}."
-        )
-    rule = thetas.started(rule, start)
-    family = settings.named(families.FAMILIES, families.build, "config.family", family)
-    inner_of = functools.partial(
-        settings.call,
-        options.inner,
-        "config.inner",
-        inner,
-        rule=rule,
-        family=family,
-        horizon=(horizon, horizon),
-    )
-    # A window that is the horizon is a whole run if it begins with it.
-    inners = {
-        True: inner_of(window=horizon, stagger=False),
-        False: inner_of(window=window, stagger=True),
-    }
+    """Returns what measures a problem; sections are those of the config."""
+    started = starting.started(rule, problem.start)
+    family = settings.named(families.find, "config.family", problem.family)
+    inners = _inners(problem, inner, started, family)
     plans = {
         label: settings.call(
             _plan,
@@ -120,28 +151,22 @@ def _problem(
             table[known("estimator", label, table)],
             label=label,
             inners=inners,
-            num_workers=num_workers,
-            skip=skip,
-            windows=horizon // window,
+            problem=problem,
         )
-        for label in estimators
+        for label in problem.estimators
     }
-    full = build("full", inner=inners[True], num_workers=num_workers, clip=None)
-    theta = rule.init(learner.theta_key(seed))
+    full = estimators.build("full", inner=inners[True], num_workers=problem.num_workers)
+    theta = started.init(learner.theta_key(seed))
     facts = {
         "family": family.name,
         "parameters": _size(family.shapes),
         "theta": _size(theta),
-        "start": start,
-        "window": window,
-        "horizon": horizon,
-        "num_workers": num_workers,
+        **{key: getattr(problem, key) for key in FACTS},
     }
 
     def measure() -> dict[str, Any]:
-        found = measured(
-            plans, full, theta, family.data, seed=seed, replicas=replicas, exact=exact
-        )
+        counts = {"replicas": problem.replicas, "exact": problem.exact}
+        found = measured(plans, full, theta, family.data, seed=seed, **counts)
         for label, row in found["rows"].items():
             row["name"] = table[label]["name"]
         return facts | found
@@ -149,30 +174,45 @@ def _problem(
     return measure
 
 
+def _inners(
+    problem: Problem, section: Section, rule: LearnedOptimizer, family: TaskFamily
+) -> dict[bool, Inner]:
+    """Returns inner training by whether an estimate sees a whole run.
+
+    A window that is the horizon is a whole run if it begins with it.
+    """
+    horizon = (problem.horizon, problem.horizon)
+    given = {"rule": rule, "family": family, "horizon": horizon}
+
+    def built(window: int, stagger: bool) -> Inner:
+        own = {"window": window, "stagger": stagger}
+        return settings.call(options.inner, "config.inner", section, **given, **own)
+
+    return {True: built(problem.horizon, False), False: built(problem.window, True)}
+
+
 def _plan(
     *,
     name: str,
-    args: Section,
-    whole: bool,
-    horizons: int,
+    args: Section = settings.NOTHING,
+    whole: bool = False,
+    horizons: int = 1,
     label: str,
     inners: Mapping[bool, Inner],
-    num_workers: int,
-    skip: int,
-    windows: int,
+    problem: Problem,
 ) -> Plan:
     """Returns the plan of an estimator; the first four are its section of a config."""
+    windows = problem.horizon // problem.window
     estimator = settings.named(
-        ESTIMATORS,
-        build,
+        estimators.find,
         f"config.estimators.{label}",
-        {"name": name, "args": built(args)},
+        {"name": name, "args": args},
         inner=inners[whole],
-        num_workers=num_workers,
+        num_workers=problem.num_workers,
     )
     if whole:
         return Plan(estimator, 0, horizons)
-    return Plan(estimator, skip * windows, horizons * windows)
+    return Plan(estimator, problem.skip * windows, horizons * windows)
 
 
 def measured(
@@ -237,4 +277,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Where results and the page go.")
     flags.DEFINE_string("page", None, "Another page to write, or to renew.")
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, flags_parser=overrides.parse)
+    app.run(main, flags_parser=functools.partial(overrides.parse, complete=complete))

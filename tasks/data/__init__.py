@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tasks.data import stored
+from tasks.data import own, stored
 
 Dataset = dict[str, dict[str, Any]]  # {split: {"input", "label"}}, or only inputs
 
@@ -87,7 +87,7 @@ def load(
     Args:
       name: one of `EMBEDDED`, or the TFDS name of a set prepared in array_record
         format, as `name` or `name/config`, below $TFDS_DATA_DIR or
-        ~/tensorflow_datasets.
+        ~/tensorflow_datasets; or `module:attribute` of what `from_arrays` returned.
       resolution: height and width that images are averaged to, by area: any that is
         not above either of theirs; as stored by default.
       context: bytes that a model of text sees; needed for text.
@@ -103,6 +103,10 @@ def load(
     >>> load("digits", resolution=4)["test"]["input"].shape
     (200, 4, 4, 1)
     """
+    if ":" in name:
+        if resolution is not None or context is not None:
+            raise ValueError(f"{name} is taken as it is: leave resolution and context.")
+        return own.find(name)
     return _load(name, directory(), resolution, context)
 
 

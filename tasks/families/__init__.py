@@ -1,8 +1,9 @@
 """Families of tasks, a file each."""
 
+from collections.abc import Callable
 from typing import Any
 
-from common.names import known
+from common import names
 from tasks.base import TaskFamily
 from tasks.families import (
     autoencoder,
@@ -39,6 +40,15 @@ FAMILIES = {
 }
 
 
+def find(name: str) -> Callable[..., TaskFamily]:
+    """Returns the builder of a family, of `FAMILIES` or `module:attribute`.
+
+    Raises:
+      ValueError: if it is not known, listing those that are.
+    """
+    return names.find("task family", name, FAMILIES, "TaskFamily")
+
+
 def build(name: str, **args: Any) -> TaskFamily:
     """Returns the family `name` of `FAMILIES`; lists in `args` stand for tuples.
 
@@ -49,6 +59,6 @@ def build(name: str, **args: Any) -> TaskFamily:
     >>> build("quadratic", dimension=3, **args).shapes["x"]
     ShapeDtypeStruct(shape=(3,), dtype=float32)
     """
-    builder = FAMILIES[known("task family", name, FAMILIES)]
+    builder = find(name)
     args = {k: tuple(v) if isinstance(v, list) else v for k, v in args.items()}
     return builder(**args)

@@ -98,16 +98,16 @@ def divergence(code: Float[Array, "n code"]) -> Float[Array, " n"]:
 def autoencoder(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     width: int,
     base_width: int,
     depth: int,
     latent: int,
     loss: str,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns MLPs that reproduce their inputs through a bottleneck; labels are unread.
@@ -164,15 +164,15 @@ def autoencoder(
 def vae(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     width: int,
     base_width: int,
     depth: int,
     latent: int,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns variational autoencoders (arXiv:1312.6114); arguments as `autoencoder`.

@@ -68,8 +68,8 @@ def bag_of_tokens(
     base_width: int,
     depth: int,
     batch_size: int,
-    activations: tuple[str, ...],
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns classifiers of bags of tokens, as of topics by their words.

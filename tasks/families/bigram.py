@@ -62,7 +62,7 @@ def bigram(
     width: int,
     base_width: int,
     batch_size: int,
-    zero_readout: bool,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns models of which token follows which, where few tokens are frequent.

@@ -148,15 +148,15 @@ class Network(nn.Module):
 def conv(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     width: int,
     base_width: int,
     depth: int,
     stages: int,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns plain convolutional networks: `depth` 3x3 convolutions and a readout.
@@ -209,16 +209,16 @@ def conv(
 def resnet(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     width: int,
     base_width: int,
     depth: int,
     stages: int,
     norm: str,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns residual networks (arXiv:1512.03385) of `depth` blocks, norm before.

@@ -22,8 +22,8 @@ def coordinates(
     width: int,
     base_width: int,
     depth: int,
-    activations: tuple[str, ...],
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns MLPs from places in an image to colours, whose losses have no noise.

@@ -218,8 +218,8 @@ def recurrent(
     base_width: int,
     depth: int,
     batch_size: int,
-    vary: draws.Vary,
-    zero_readout: bool,
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns recurrent networks that predict each byte of a text from those before.
@@ -282,9 +282,9 @@ def transformer(
     heads: int,
     mlp_ratio: int,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns decoder-only transformers that predict each byte from those before it.

@@ -77,7 +77,7 @@ class Network(nn.Module):
 def mixer(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     patch: int,
     width: int,
     base_width: int,
@@ -85,9 +85,9 @@ def mixer(
     token_hidden: int,
     mlp_ratio: int,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns MLP-mixers (arXiv:2105.01601) that classify by the mean token.

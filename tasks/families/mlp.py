@@ -52,15 +52,15 @@ class Network(nn.Module):
 def mlp(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     width: int,
     base_width: int,
     depth: int,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    parametrization: str,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    parametrization: str = "mup",
+    zero_readout: bool = True,
 ) -> TaskFamily:
     """Returns MLPs of one shape whose activation, and what `vary` says, vary by draw.
 
@@ -112,9 +112,9 @@ def mlp(
 def softmax_regression(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     batch_size: int,
-    vary: draws.Vary,
+    vary: draws.Vary = draws.NOTHING,
 ) -> TaskFamily:
     """Returns softmax regression, or linear regression where labels are numbers.
 

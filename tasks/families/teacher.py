@@ -69,9 +69,9 @@ def teacher_student(
     base_width: int,
     depth: int,
     batch_size: int,
-    activations: tuple[str, ...],
+    activations: tuple[str, ...] = ("relu",),
     noise: tuple[float, float],
-    zero_readout: bool,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns MLPs, students, each fit to the outputs of another, its teacher.

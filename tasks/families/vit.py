@@ -54,7 +54,7 @@ class Network(nn.Module):
 def vit(
     *,
     dataset: str,
-    resolution: int | None,
+    resolution: int | None = None,
     patch: int,
     width: int,
     base_width: int,
@@ -62,9 +62,9 @@ def vit(
     heads: int,
     mlp_ratio: int,
     batch_size: int,
-    activations: tuple[str, ...],
-    vary: draws.Vary,
-    zero_readout: bool,
+    activations: tuple[str, ...] = ("relu",),
+    vary: draws.Vary = draws.NOTHING,
+    zero_readout: bool = True,
     parametrization: str = "mup",
 ) -> TaskFamily:
     """Returns vision transformers (arXiv:2010.11929) that classify by the mean token.

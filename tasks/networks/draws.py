@@ -11,6 +11,7 @@ from common.names import known
 from tasks.base import SPLITS, Batch, Data, Draw, Key, Split, log_uniform
 
 Vary = Mapping[str, tuple[float, float]]
+NOTHING: Vary = {}  # varies
 VARIABLE = ("init_scale", "label_noise", "classes", "examples", "batch_size")
 COUNTS = {"classes", "batch_size"}  # whose bounds are whole
 OF_CLASSES = {"classes", "label_noise", "batch_size"}  # that need classes as labels

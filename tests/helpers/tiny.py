@@ -16,12 +16,17 @@ QUADRATIC = {
 
 
 def estimators():
-    """Returns arguments of every estimator, as in configs/demo.py, without logits."""
-    found = ConfigDict(runpy.run_path(str(DEMO))["ESTIMATORS"]).to_dict()
-    return {
-        name: args | ({"matching": "parameters"} if "matching" in args else {})
-        for name, args in found.items()
-    }
+    """Returns arguments of every estimator, as configs/demo.py has them, but logits."""
+    from meta_train import sections  # not before a command has caught signals
+
+    found = {}
+    for name in runpy.run_path(str(DEMO))["ESTIMATORS"]:
+        args = sections.complete(demo(name))["estimator"]["args"]
+        found[name] = args | (PARAMETERS if "matching" in args else {})
+    return found
+
+
+PARAMETERS = {"matching": "parameters"}  # quadratics have no predictions
 
 
 def demo(variant):
@@ -33,11 +38,9 @@ def get_config(variant=""):
     """Returns the config; `variant` as in configs/demo.py, and `validated`."""
     words = variant.split(",")
     c = demo(",".join(["quick", *(word for word in words if word != "validated")]))
-    c.family.name = "quadratic"
-    with c.unlocked():
-        c.family.args = QUADRATIC
-    if "matching" in c.estimator.args:
-        c.estimator.args.matching = "parameters"  # there are no predictions
+    c.family = ConfigDict({"name": "quadratic", "args": QUADRATIC})
+    if "bootstrapped" in c.estimator.name:
+        c.estimator.args.update(PARAMETERS)
     c.validation.every = 20 if "validated" in words else 0
     c.outer.num_steps = 60
     c.log.every = 1

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import tiny
 
-from meta_train.build import Log, Outer, Run, Saving
+from meta_train.build import Run
 from meta_train.learner import Learner, MetaState
+from meta_train.sections import Log, Outer, Saving, Validation
 from tasks import families
 
 
@@ -80,7 +81,6 @@ def toy_run(
         outer=outer,
         log=Log(every=log, tensorboard=tensorboard),
         saving=Saving(every=save, keep=3),
-        validate_every=validate,
-        blend=blend,
+        validation=Validation(every=validate, blend=blend),
         scores=jax.jit(scores),
     )

@@ -7,6 +7,7 @@ import optax
 
 from lopt.types import LearnedOptimizer
 from meta_train.inner import options
+from meta_train.inner.imitation import Imitation
 from tasks.base import Task, TaskFamily, fixed
 
 
@@ -112,7 +113,7 @@ def inner(
         schedule=None,
         stagger=stagger,
         fresh=fresh,
-        imitation=imitation,
+        imitation=imitation and Imitation(**imitation),
     )
 
 

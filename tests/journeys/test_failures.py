@@ -29,8 +29,9 @@ from evaluation.runs import entrants
 from lopt import artifact
 from meta_train import __main__ as command
 from meta_train import checkpoint, logging
-from meta_train.estimators import ESTIMATORS, built
+from meta_train.estimators import ESTIMATORS
 from meta_train.loop import Progress, loop
+from meta_train.sections import complete
 from meta_train.workdir import OtherConfig, claim
 
 
@@ -48,7 +49,7 @@ def main(monkeypatch, tmp_path):
             "meta_train.artifacts.export.export", lambda *_, **__: "no artifact"
         )
         arguments = ["--config=tests/helpers/tiny.py", f"--workdir={tmp_path}"]
-        command.main(overrides.parse(["meta_train", *arguments]))
+        command.main(command.parse(["meta_train", *arguments]))
 
     monkeypatch.chdir(ROOT)
     yield call
@@ -97,7 +98,7 @@ def flagged(monkeypatch, *arguments):
     argv = ["", "--config=configs/demo.py:quick", *arguments]
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.chdir(ROOT)
-    overrides.parse(argv, values)
+    overrides.parse(argv, values, complete=complete)
     return settings.resolve(values.config)
 
 
@@ -108,6 +109,9 @@ LINEAR = {"name": "linear", "peak": 0.1}
     ("arguments", "section", "key", "value"),
     [
         (["family.args.resolution=4"], "family", "args", 4),
+        (["inner.window=7"], "inner", "window", 7),
+        (["inner.window=(2, 9)"], "inner", "window", (2, 9)),
+        (["inner.schedule=None"], "inner", "schedule", None),
         (["inner.schedule=linear"], "inner", "schedule", "linear"),
         ([f"inner.schedule={LINEAR}"], "inner", "schedule", LINEAR),
         (
@@ -120,7 +124,7 @@ LINEAR = {"name": "linear", "peak": 0.1}
         (["validation.log_offset=1e-2"], "validation", "log_offset", 0.01),
     ],
 )
-def test_fields_that_are_none_can_be_set_by_flags(
+def test_fields_can_be_set_by_flags_whatever_their_type(
     monkeypatch, arguments, section, key, value
 ):
     found = flagged(monkeypatch, *(f"--config.{x}" for x in arguments))[section][key]
@@ -175,12 +179,12 @@ def test_misspelt_section_names_its_nearest_neighbour():
 @pytest.mark.parametrize(
     ("edit", "key"),
     [
-        (lambda c: c.pop("seed"), "config.seed"),
-        (lambda c: c["outer"].pop("clip"), "config.outer.clip"),
+        (lambda c: c.pop("rule"), "config.rule"),
+        (lambda c: c["outer"].pop("num_steps"), "config.outer.num_steps"),
         (lambda c: c["inner"].pop("window"), "config.inner.window"),
-        (lambda c: c["rule"]["args"].pop("hidden"), "config.rule.args.hidden"),
+        (lambda c: c["rule"].pop("name"), "config.rule.name"),
         (lambda c: c["family"]["args"].pop("noise"), "config.family.args.noise"),
-        (lambda c: c["estimator"].pop("args"), "config.estimator.args"),
+        (lambda c: c["estimator"].pop("name"), "config.estimator.name"),
     ],
 )
 def test_missing_key_is_named(edit, key):
@@ -195,7 +199,7 @@ def test_missing_key_is_named(edit, key):
         ("outer", {"clip": 0.0}, "clip > 0"),
         ("outer", {"warmup_steps": 900, "num_steps": 900}, "warmup_steps < num_steps"),
         ("estimator", {"num_workers": 0}, "positive multiple of the number of devices"),
-        ("validation", {"lengths": ()}, "lengths"),
+        ("validation", {"lengths": (0,)}, "lengths"),
         ("inner", {"window": (1, 2, 3)}, "window must be two integers"),
         ("inner", {"horizon": (5,)}, "horizon must be two integers"),
         ("inner", {"schedule": {"name": "cosin", "peak": 1.0}}, "known: constant, "),
@@ -209,11 +213,15 @@ def test_value_out_of_range_is_refused_before_anything_is_begun(
     assert message in refused(lambda c: c[section].update(values))
 
 
-@pytest.mark.parametrize("section", ["noise", "target", "solver"])
+SETTINGS = [("pes", "noise"), ("bootstrapped", "target"), ("implicit", "solver")]
+
+
+@pytest.mark.parametrize(("name", "section"), SETTINGS)
 @pytest.mark.parametrize("value", [None, 0.1])
-def test_settings_that_are_no_section_are_refused(section, value):
-    with pytest.raises(ValueError, match=f"args.{section} must hold keys and values"):
-        built({section: value})
+def test_settings_that_are_no_section_are_refused(name, section, value):
+    estimator = {"name": name, "args": {section: value}}
+    message = refused(lambda c: c["estimator"].update(estimator))
+    assert f"args.{section} must hold keys and values" in message
 
 
 def test_what_only_tracing_finds_is_refused_before_anything_is_begun(main, tmp_path):
@@ -260,7 +268,7 @@ NEAREST = [
 
 @pytest.mark.parametrize(("section", "values", "nearest"), NEAREST)
 def test_unknown_names_of_a_config_offer_the_nearest(section, values, nearest):
-    message = refused(lambda c: c[section].update(values))
+    message = refused(lambda c: c.setdefault(section, {}).update(values))
     assert message.endswith(f"Did you mean {nearest!r}?")
 
 
@@ -317,21 +325,19 @@ def test_unknown_config_ends_either_command_with_one_line(module, config, tmp_pa
     assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize(
-    ("config", "variant"), [("demo.py:quick", "quick,pes"), ("demo.py:es", "pes")]
-)
-def test_an_estimator_with_the_arguments_of_another_is_offered_its_variant(
-    monkeypatch, config, variant
-):
-    words = ["--config.estimator.name=pes", f"--config=configs/{config}"]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    monkeypatch.setattr(sys, "argv", ["", *words[::-1]])
-    monkeypatch.setattr(overrides.flags, "FLAGS", values)
-    monkeypatch.chdir(ROOT)
-    overrides.parse(sys.argv, values)
-    hint = overrides.variant("estimator.name")
-    assert hint.endswith(f" --config=configs/demo.py:{variant}")
+def test_a_name_that_a_flag_sets_takes_its_own_defaults(monkeypatch):
+    words = "--config.estimator.name=pes", "--config.estimator.args.noise.sigma=0.1"
+    found = flagged(monkeypatch, *words, "--config.rule.name=weight_decay")
+    assert found["estimator"]["args"]["noise"]["sigma"] == 0.1
+    assert found["estimator"]["args"]["noise"]["antithetic"] is True
+    assert found["rule"]["args"].keys() == {"baseline", "learning_rate", "initial"}
+
+
+def test_a_suite_that_a_flag_sets_takes_weights_of_its_own(monkeypatch):
+    words = "--config.family.name=smoke-v1", "--config.family.weights.quadratic=2"
+    found = flagged(monkeypatch, *words)["family"]
+    assert found["args"] == {}
+    assert found["weights"] == {"softmax_regression": 1.0, "quadratic": 2}
 
 
 def test_unknown_name_ends_the_command_with_one_line(tmp_path):

@@ -38,7 +38,7 @@ def test_recipes_build_and_quick_changes_no_key(name, variant):
     meta_train.build.build(full)
     run = meta_train.build.build(quick)
     run.trace()
-    assert run.validate_every or not variant
+    assert run.validation.every or not variant
     trees = [jax.tree.structure(settings.resolve(c["rule"])) for c in (full, quick)]
     assert trees[0] == trees[1] and set(full) == set(quick) and quick != full
 

@@ -1,14 +1,10 @@
 """Configs build, say each value once, and their variants change what they say."""
 
 import runpy
-import sys
-from unittest import mock
 
 import jax
 import pytest
 import tiny
-from absl import flags
-from ml_collections import config_flags
 from places import ROOT
 
 import meta_train.build
@@ -33,15 +29,6 @@ def test_full_demo_builds_without_compiling_a_meta_step():
 def test_the_mixture_builds_of_the_whole_suite():
     run = meta_train.build.build(runpy.run_path(str(MIXTURE))["get_config"](""))
     assert list(run.families) == list(suites.SUITES["train-v1"])
-
-
-@pytest.mark.parametrize(("said", "window"), [("7", 7), ("(2, 9)", (2, 9))])
-def test_a_window_or_its_range_can_be_set_from_the_command_line(said, window):
-    values = flags.FlagValues()
-    with mock.patch("sys.argv", ["", f"--config.inner.window={said}"]):
-        config_flags.DEFINE_config_dict("config", tiny.demo(""), flag_values=values)
-        values(sys.argv)
-    assert settings.resolve(values.config)["inner"]["window"] == window
 
 
 @pytest.mark.parametrize("variant", ["quik", "pes,truncated"])
