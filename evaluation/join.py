@@ -32,15 +32,8 @@ def merged(runs: dict[str, Results]) -> Results:
     Raises:
       ValueError: naming what differs of that which must be the same.
     """
-    first, *others = runs.values()
-    for label, other in runs.items():
-        for key in SAME:
-            if other.settings[key] != first.settings[key]:
-                raise ValueError(
-                    f"{label} has another {key}: {other.settings[key]}, against "
-                    f"{first.settings[key]} of {next(iter(runs))}; runs that are "
-                    "compared must share it."
-                )
+    first, *_ = runs.values()
+    _check_same(runs)
     every = [name for one in runs.values() for name in one.settings["optimizers"]]
     shared = {
         name
@@ -49,31 +42,52 @@ def merged(runs: dict[str, Results]) -> Results:
     }
     cells, optimizers = {}, {}
     for label, one in runs.items():
-        for name, of in one.settings["optimizers"].items():
+        for name, settings in one.settings["optimizers"].items():
             new = name if name in shared else f"{name}@{label}"
-            optimizers[new] = of
+            optimizers[new] = settings
             for task in first.settings["tasks"]:
                 mine = one.cell(name, task)._replace(optimizer=new)
                 cells.setdefault((task, new), mine)
     reference = first.settings["reference"]
     if reference is not None and reference not in shared:
         reference = f"{reference}@{next(iter(runs))}"
-    tunings = [one.settings["tuning"] for one in runs.values()]
-    notes = [f"{label}: {x}" for label, one in runs.items() for x in one.notes]
-    machines = [one.environment for one in runs.values()]
-    if any(x != machines[0] for x in machines):
-        notes.insert(0, f"on other machines: {dict(zip(runs, machines, strict=True))}.")
-    if any(x != tunings[0] for x in tunings):
-        notes.insert(0, f"tuned differently: {dict(zip(runs, tunings, strict=True))}.")
     ordered = [cells[task, x] for task in first.settings["tasks"] for x in optimizers]
     return Results(
         first.settings | {"optimizers": optimizers, "reference": reference},
         tuple(ordered),
         {key: sum(one.seconds[key] for one in runs.values()) for key in first.seconds},
-        tuple(notes),
+        tuple(_notes(runs)),
         first.environment,
         _made(runs),
     )
+
+
+def _check_same(runs: dict[str, Results]) -> None:
+    """Raises ValueError for what differs and must be the same."""
+    name, first = next(iter(runs.items()))
+    for label, other in runs.items():
+        for key in SAME:
+            if other.settings[key] != first.settings[key]:
+                raise ValueError(
+                    f"{label} has another {key}: {other.settings[key]}, against "
+                    f"{first.settings[key]} of {name}; runs that are compared must "
+                    "share it."
+                )
+
+
+def _notes(runs: dict[str, Results]) -> list[str]:
+    """Returns the notes of each, after how their machines and tuning differ."""
+    tunings = {label: one.settings["tuning"] for label, one in runs.items()}
+    machines = {label: one.environment for label, one in runs.items()}
+    notes = [f"{label}: {x}" for label, one in runs.items() for x in one.notes]
+    for words, each in {
+        "on other machines": machines,
+        "tuned differently": tunings,
+    }.items():
+        first = next(iter(each.values()))
+        if any(x != first for x in each.values()):
+            notes.insert(0, f"{words}: {each}.")
+    return notes
 
 
 def _made(runs: dict[str, Results]) -> dict[str, str]:

@@ -79,14 +79,14 @@ def evaluate(
     if reference is not None and tuning.protocol != "none":
         named = named | {entrants.CONSTANT: entrants.CONSTANT_RATES}
     plan = _plan(tuning, seeds, reference, reference_lengths)
-    tuning = plan.tuning
+    transfer = plan.tuning.transfer
     (looks,) = checks.wholes("looks", [looks], least=1)
     with command_line.Pulse(say) as pulse:
         pulse.begin("reading data", aloud=False)
-        tasks = _tasks(suite, tuning.transfer)
+        tasks = _tasks(suite, transfer)
     _check(named, {name: one[1] for name, one in tasks.items()}, plan, looks)
     growth = suites.growth(suite) if isinstance(suite, str) else {}
-    bases = {task: x.base for task, x in growth.items()} if tuning.transfer else {}
+    bases = {task: x.base for task, x in growth.items()} if transfer else {}
     if directory is None:
         directory = tempfile.mkdtemp(prefix="lopt-evaluation-")
         say(f"runs are kept in {directory}; directory={directory!r} goes on there")
@@ -103,26 +103,7 @@ def evaluate(
         }
         found = tuple(_cells(named, places, bases, plan, Bench(store), notes, pulse))
     return Results(
-        settings={
-            "suite": suite if isinstance(suite, str) else "of your own",
-            "tasks": {
-                name: _said(x, growth.get(name), named.get(reference))
-                for name, x in places.items()
-            },
-            "optimizers": {
-                name: {
-                    "baseline": entrants.is_baseline(x),
-                    "trials": _trials(x, plan),
-                    "sequential": sequential(x, plan.tuning),
-                }
-                for name, x in named.items()
-            },
-            "seeds": list(plan.seeds),
-            "tuning": tuning._asdict() | {"seeds": list(tuning.seeds)},
-            "reference": reference,
-            "reference_lengths": list(plan.factors),
-            "looks": looks,
-        },
+        settings=_settings(suite, places, growth, named, plan, looks),
         cells=found,
         seconds=seconds,
         notes=tuple(dict.fromkeys(notes)),
@@ -133,6 +114,38 @@ def evaluate(
             "revision": machine.revision(),
         },
     )
+
+
+def _settings(
+    suite: Suite,
+    places: Mapping[str, Place],
+    growth: Mapping[str, suites.Growth],
+    named: Mapping[str, Baseline],
+    plan: Plan,
+    looks: int,
+) -> dict[str, Any]:
+    """Returns the settings of `Results`, as JSON values."""
+    tuning, reference = plan.tuning, plan.reference
+    return {
+        "suite": suite if isinstance(suite, str) else "of your own",
+        "tasks": {
+            name: _said(x, growth.get(name), named.get(reference))
+            for name, x in places.items()
+        },
+        "optimizers": {
+            name: {
+                "baseline": entrants.is_baseline(x),
+                "trials": _trials(x, plan),
+                "sequential": sequential(x, tuning),
+            }
+            for name, x in named.items()
+        },
+        "seeds": list(plan.seeds),
+        "tuning": tuning._asdict() | {"seeds": list(tuning.seeds)},
+        "reference": reference,
+        "reference_lengths": list(plan.factors),
+        "looks": looks,
+    }
 
 
 def _plan(

@@ -226,7 +226,7 @@ def _shaped_like(
                 f"the rule's is {expected.get(name)}",
             )
     leaves = [jnp.asarray(arrays[name]) for name in expected]
-    return jax.tree.structure(template).unflatten(leaves)
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Released rules by name, as Optax optimizers; no network needed."""
 
+import functools
 import importlib.resources
 import os
 import warnings
@@ -80,13 +81,18 @@ def load(
     rate = _rate(card["schedule"], num_steps, learning_rate)
     if rate is not None:
         stages.append(optax.scale_by_schedule(rate))
-    tx = _warned(optax.chain(*stages), num_steps)
     if guard is None:
-        return tx
-    if "decays" not in theta:
+        return _warned(optax.chain(*stages), num_steps)
+    if rule.adam is None:
         raise ValueError(f"{name_or_path} keeps no averages to make Adam of: no guard.")
-    scale = None if mup is None else widths.scale_updates(mup)
-    return guards.guarded(tx, theta["decays"], learning_rate=guard, scale=scale)
+    first, *then = stages
+    return guards.guarded(
+        _warned(first, num_steps),
+        functools.partial(rule.adam, theta),
+        learning_rate=guard,
+        then=then,
+        scale=None if mup is None else widths.scale_updates(mup),
+    )
 
 
 def verdicts() -> Verdicts:

@@ -2,14 +2,14 @@
 
 import functools
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lopt.rules import history
-from lopt.types import Array, Bool, Float, Int, Params, Theta
+from lopt.types import Array, Bool, Float, Int, Params
 
 MEMORY = 0.95  # decay of the averages of losses
 YOUNG = 20  # losses of which a spike must also be above twice the first
@@ -45,9 +45,10 @@ class GuardState(NamedTuple):
 
 def guarded(
     tx: optax.GradientTransformationExtraArgs,
-    decays: Theta,
+    adam: Callable[[Any, Any], Params],
     *,
     learning_rate: Any,
+    then: Sequence[optax.GradientTransformation] = (),
     scale: Any = None,
     threshold: float = 8.0,
 ) -> optax.GradientTransformationExtraArgs:
@@ -64,10 +65,12 @@ def guarded(
     the loss, to `update`; without it no spike is seen.
 
     Args:
-      tx: a rule with a history, or a chain that begins with one; what follows the rule
-        must not average updates, for those that are not finite would stay in it.
-      decays: of its theta.
+      tx: a bound rule.
+      adam: (state of the rule, learning rate) -> Adam's updates, as
+        `LearnedOptimizer.adam` makes them of its theta.
       learning_rate: of Adam, >= 0; a number or a schedule of the count of updates.
+      then: what follows the rule; it must not average updates, for those that are not
+        finite would stay in it.
       scale: transformation of Adam's updates, such as `mup.scale_updates`, whose
         state is empty; or None.
       threshold: > 1, or a loss that stays higher would be a spike for ever.
@@ -81,19 +84,9 @@ def guarded(
     """
     if not threshold > 1:
         raise ValueError(f"threshold must be above 1, got {threshold=}; try 8.")
+    tx = optax.chain(tx, *then)
     scale = scale or optax.identity()
     warn_once = functools.cache(_warn_without_value)
-
-    def init(params: Params) -> GuardState:
-        zero = _zero(params)
-        # A weight that varies over devices will make what it weighs vary.
-        inner = _where(zero == 0, *[tx.init(params)] * 2)
-        floats = (jnp.zeros_like(zero) for _ in range(4))
-        first, mean, deviation, caution = floats
-        seen, spikes, failures = (jnp.zeros_like(zero, jnp.int32) for _ in range(3))
-        return GuardState(
-            inner, first, mean, deviation, seen, caution, spikes, failures
-        )
 
     def update(grads, state, params=None, *, value=None, **extra):
         if value is None:
@@ -105,7 +98,7 @@ def guarded(
         spiked, state = _watched(state, value, threshold)
         failed = ~(sound & _finite(own)) | _huge(own, params)
         caution = jnp.where(spiked | failed, 1.0, state.caution)
-        safe = _adam(_rule_state(inner), decays, learning_rate)
+        safe = adam(inner[0], learning_rate)
         safe, _ = scale.update(safe, scale.init(params), params)
 
         def mixed(ours, theirs):
@@ -122,7 +115,17 @@ def guarded(
             failures=state.failures + failed,
         )
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(functools.partial(_start, tx), update)
+
+
+def _start(tx: optax.GradientTransformation, params: Params) -> GuardState:
+    """Returns the state before the first update."""
+    zero = _zero(params)
+    # A weight that varies over devices will make what it weighs vary.
+    inner = _where(zero == 0, *[tx.init(params)] * 2)
+    first, mean, deviation, caution = (jnp.zeros_like(zero) for _ in range(4))
+    seen, spikes, failures = (jnp.zeros_like(zero, jnp.int32) for _ in range(3))
+    return GuardState(inner, first, mean, deviation, seen, caution, spikes, failures)
 
 
 def _watched(
@@ -157,27 +160,6 @@ def _watched(
     new = dict(first=first, mean=mean, deviation=deviation, seen=seen)
     old = {name: getattr(state, name) for name in new}
     return spiked, state._replace(**_where(finite, new, old))
-
-
-def _adam(state: Any, decays: Theta, learning_rate: Any) -> Params:
-    """Returns Adam's updates (arXiv:1412.6980) by the averages in a rule's state."""
-    count = state.count - 1  # of updates before this one
-    rate = learning_rate(count) if callable(learning_rate) else learning_rate
-    filled = history.filled(decays, count)
-
-    def one(momentum, second):
-        momentum = momentum / filled["momentum"][0]
-        moved = second > 0
-        # Selected before the root too, whose derivative at 0 is infinite.
-        root = jnp.sqrt(jnp.where(moved, second, 1) / filled["rms"][0])
-        return -rate * momentum / (jnp.where(moved, root, 0) + 1e-8)
-
-    return jax.tree.map(one, state.history.momentum.short, state.history.second)
-
-
-def _rule_state(state: Any) -> Any:
-    """Returns the state of the rule itself, the first of a chain."""
-    return state if hasattr(state, "history") else _rule_state(state[0])
 
 
 def _warn_without_value() -> None:

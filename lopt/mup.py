@@ -83,7 +83,8 @@ def infer(
         for name in now
     ]
     tree = jax.tree.structure(shapes)
-    return Info(*(tree.unflatten([leaf[i] for leaf in leaves]) for i in range(4)))
+    columns = ([leaf[i] for leaf in leaves] for i in range(4))
+    return Info(*(jax.tree.unflatten(tree, column) for column in columns))
 
 
 def scale_updates(

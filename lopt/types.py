@@ -1,23 +1,27 @@
 """The types that cross rooms: meta-parameters, features, learned optimizers."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import optax
 
-try:  # Shapes are checked in tests only; the inference-only core does not need them.
+# Shapes are checked in tests only; the inference-only core does not need jaxtyping.
+if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Scalar
-except ImportError:
+else:
+    try:
+        from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Scalar
+    except ImportError:
 
-    class _Unchecked:
-        """Stands in for jaxtyping's annotations: any subscript is `Any`."""
+        class _Unchecked:
+            """Stands in for jaxtyping's annotations: any subscript is `Any`."""
 
-        def __class_getitem__(cls, item: Any) -> Any:
-            return Any
+            def __class_getitem__(cls, item: Any) -> Any:
+                return Any
 
-    Array = jax.Array
-    Bool = Float = Int = Key = PyTree = Scalar = _Unchecked
+        Array = jax.Array
+        Bool = Float = Int = Key = PyTree = Scalar = _Unchecked
 
 Theta = Any  # meta-parameters: a pytree of float arrays, nested dicts
 Params = Any  # inner parameters: any pytree of float arrays
@@ -52,8 +56,13 @@ class LearnedOptimizer(NamedTuple):
     `penalty(theta, params)` is a scalar that `tx` minimises together with the loss: it
     adds the penalty's gradient to those that it is given. None: theta does not enter
     what is minimised.
+
+    `adam(theta, state, learning_rate)` is Adam's update after that of `tx`, made of the
+    averages in the state of `tx` and theta's own decays; the rate is a number or a
+    schedule of the count of updates. None: the rule keeps no such averages.
     """
 
     init: Callable[[Any], Theta]
     bind: Callable[..., optax.GradientTransformationExtraArgs]
     penalty: Callable[[Theta, Params], Any] | None = None
+    adam: Callable[[Theta, Any, Any], Params] | None = None

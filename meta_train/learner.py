@@ -1,5 +1,6 @@
 """One meta-step: estimate, clip, outer optimizer, average; one program a family."""
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -100,36 +101,8 @@ def build(
         estimator=jax.tree.map(lambda x: NamedSharding(mesh, x), estimator.sharding),
     )
 
-    def first_state(data: Any) -> MetaState:
-        _, worker_key = jax.random.split(jax.random.key(seed))
-        # Weakly typed leaves would turn strong in the first step, and compile twice.
-        theta = jax.tree.map(
-            lambda x: jnp.asarray(x, jnp.result_type(x)), rule.init(theta_key(seed))
-        )
-        return MetaState(
-            step=jnp.zeros([], jnp.int32),
-            theta=theta,
-            average=jax.tree.map(jnp.copy, theta),
-            outer=outer.init(theta),
-            estimator=estimator.init(theta, data, worker_key),
-        )
-
-    def key_of(step: jax.Array) -> jax.Array:
-        return jax.random.fold_in(jax.random.key(seed), step)
-
-    def meta_step(state: MetaState, data: Any, draw: int | None):
-        args = state.theta, state.estimator, data, key_of(state.step)
-        estimate, workers = estimator.estimate(*args, *[draw] * (draw is not None))
-        new, update_norm = _updated(outer, average, state, estimate)
-        metrics = dict(
-            estimate.metrics,
-            loss=estimate.loss,
-            grad_norm=optax.tree.norm(estimate.grad),
-            update_norm=update_norm,
-            finite=jnp.isfinite(optax.tree.norm(new[0])),
-        )
-        return MetaState(state.step + 1, *new, workers), metrics
-
+    first_state = functools.partial(_first_state, rule, estimator, outer, seed)
+    meta_step = functools.partial(_meta_step, estimator, outer, average, seed)
     program = jax.jit(
         meta_step,
         static_argnums=2,
@@ -139,7 +112,7 @@ def build(
     )
     init = jax.jit(first_state, in_shardings=replicated, out_shardings=sharding)
     draws: tuple = (None,)
-    place = jax.jit(lambda step: estimator.draw(key_of(step)))
+    place = jax.jit(lambda step: estimator.draw(_key(seed, step)))
     if estimator.draw is not None:
         draws = tuple(range(len(estimator.sharding.own)))
 
@@ -153,6 +126,56 @@ def build(
 def theta_key(seed: int) -> jax.Array:
     """Returns the key that the first theta of a run is made from."""
     return jax.random.split(jax.random.key(seed))[0]
+
+
+def _key(seed: int, step: jax.Array) -> jax.Array:
+    """Returns the key of a meta-step."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def _first_state(
+    rule: LearnedOptimizer,
+    estimator: Estimator,
+    outer: optax.GradientTransformation,
+    seed: int,
+    data: Any,
+) -> MetaState:
+    """Returns the state that a run begins with."""
+    _, worker_key = jax.random.split(jax.random.key(seed))
+    # Weakly typed leaves would turn strong in the first step, and compile twice.
+    theta = jax.tree.map(
+        lambda x: jnp.asarray(x, jnp.result_type(x)), rule.init(theta_key(seed))
+    )
+    return MetaState(
+        step=jnp.zeros([], jnp.int32),
+        theta=theta,
+        average=jax.tree.map(jnp.copy, theta),
+        outer=outer.init(theta),
+        estimator=estimator.init(theta, data, worker_key),
+    )
+
+
+def _meta_step(
+    estimator: Estimator,
+    outer: optax.GradientTransformation,
+    average: float,
+    seed: int,
+    state: MetaState,
+    data: Any,
+    draw: int | None,
+) -> tuple[MetaState, dict[str, jax.Array]]:
+    """Returns the state a meta-step on, and its metrics; `draw` is of the family."""
+    args = state.theta, state.estimator, data, _key(seed, state.step)
+    estimate, workers = estimator.estimate(*args, *[draw] * (draw is not None))
+    new, update_norm = _updated(outer, average, state, estimate)
+    metrics = dict(
+        estimate.metrics,
+        loss=estimate.loss,
+        grad_norm=optax.tree.norm(estimate.grad),
+        update_norm=update_norm,
+        finite=jnp.isfinite(optax.tree.norm(new[0])),
+    )
+    return MetaState(state.step + 1, *new, workers), metrics
 
 
 def _updated(

@@ -1,8 +1,9 @@
 """Meta-validation: the loss of averaged theta on inner runs it was not trained on."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -69,43 +70,47 @@ def scores(
             f"{last=}."
         )
 
-    def inner(family: TaskFamily, length: int) -> Inner:
-        return options.inner(
-            rule=rule,
-            family=family,
-            window=1,
-            horizon=(length, length),
-            growth=0,
-            reduce="mean",
-            valid_weight=valid_weight,
-            schedule=schedule,
-            stagger=False,
-            log_offset=log_offset,
-            fresh=1.0,
-            imitation=None,
-        )
+    built = functools.partial(
+        options.inner,
+        rule=rule,
+        window=1,
+        valid_weight=valid_weight,
+        schedule=schedule,
+        stagger=False,
+        log_offset=log_offset,
+    )
+    counted = functools.partial(_mean_loss, last, first_seed + jnp.arange(num_seeds))
+    each = {}
+    for name, (family, own) in tasks.items():
+        inners = {n: built(family=family, horizon=(n, n)) for n in own}
+        score = jax.jit(functools.partial(_score, counted, inners))
+        each[name] = (score, family.data)
+    return Scores(each)
 
-    def of(family: TaskFamily, lengths: tuple[int, ...]) -> tuple[Any, Any]:
-        runs = [(inner(family, length), length) for length in lengths]
 
-        @jax.jit
-        def score(theta: Any, data: Any) -> jax.Array:
-            means = [mean_loss(run, length, theta, data) for run, length in runs]
-            mean = jnp.mean(jnp.stack(means))
-            return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
+def _score(
+    mean_loss: Callable[..., jax.Array],
+    inners: Mapping[int, Inner],
+    theta: Any,
+    data: Any,
+) -> jax.Array:
+    """Returns the mean over lengths of mean losses, infinite where a run diverged."""
+    means = [mean_loss(inner, n, theta, data) for n, inner in inners.items()]
+    mean = jnp.mean(jnp.stack(means))
+    return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
 
-        return score, family.data
 
-    def mean_loss(inner: Inner, length: int, theta: Any, data: Any) -> jax.Array:
-        count = math.ceil(last * length)
+def _mean_loss(
+    last: float, seeds: jax.Array, inner: Inner, length: int, theta: Any, data: Any
+) -> jax.Array:
+    """Returns the mean meta-loss at the ends of runs of one length."""
+    count = math.ceil(last * length)
 
-        def one(seed: jax.Array) -> jax.Array:
-            start_key, batch_key = jax.random.split(jax.random.key(seed))
-            worker = inner.start(theta, data, start_key)
-            _, losses = inner.unroll(theta, worker, data, batch_key, length)
-            # Of logarithms an infinite loss may hide in what does not count.
-            return jnp.mean(losses.value[-count:]) + 0 * jnp.sum(losses.value)
+    def loss_of(seed: jax.Array) -> jax.Array:
+        start_key, batch_key = jax.random.split(jax.random.key(seed))
+        worker = inner.start(theta, data, start_key)
+        _, losses = inner.unroll(theta, worker, data, batch_key, length)
+        # Of logarithms an infinite loss may hide in what does not count.
+        return jnp.mean(losses.value[-count:]) + 0 * jnp.sum(losses.value)
 
-        return jnp.mean(jax.vmap(one)(first_seed + jnp.arange(num_seeds)))
-
-    return Scores({name: of(*one) for name, one in tasks.items()})
+    return jnp.mean(jax.vmap(loss_of)(seeds))

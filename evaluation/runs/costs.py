@@ -60,14 +60,14 @@ def cost(
         )
 
     def alone(state: Any, grads: Any) -> Any:
-        def one(_: Any, state: Any) -> Any:
+        def step(_: Any, state: Any) -> Any:
             params, opt_state = state
             value = jnp.float32(1.0)
             extra = curves.offered(value, grads, lambda params: value)
             updates, opt_state = tx.update(grads, opt_state, params, **extra)
             return optax.apply_updates(params, updates), opt_state
 
-        return jax.lax.fori_loop(0, STEPS, one, state)
+        return jax.lax.fori_loop(0, STEPS, step, state)
 
     state = jax.jit(tx.init)(params)
     seconds, size = _measured(whole, ((params, carried), state), (batch, key))

@@ -93,13 +93,13 @@ def track(family: TaskFamily, *, valid_every: int) -> Track:
         return draw, keys, (task.init(init_key), task.state)
 
     def batches(draw: Draw, keys: Any, data: Data, step: jax.Array) -> Any:
-        def one(now: jax.Array) -> Any:
+        def drawn(now: jax.Array) -> Any:
             data_key, loss_key = jax.random.split(
                 jax.random.fold_in(keys["train"], now)
             )
             return family.task(draw).batch(data, data_key, "train"), loss_key
 
-        return jax.vmap(one)(step + jnp.arange(valid_every + 1))
+        return jax.vmap(drawn)(step + jnp.arange(valid_every + 1))
 
     def look(model: Model, draw: Draw, keys: Any, data: Data, ahead: Any) -> Any:
         (params, state), task = model, family.task(draw)
@@ -148,21 +148,21 @@ def runner(
     shown = eval_params or (lambda state, params: params)
 
     def init(trials, hyperparameters, num_steps, model):
-        def one(trial, own):
+        def begun(trial, own):
             del trial  # so that there is something to map without hyperparameters
             tx = tx_factory(num_steps=num_steps, **own)
             return model, jax.vmap(tx.init)(model[0])
 
-        return jax.vmap(one)(trials, hyperparameters)
+        return jax.vmap(begun)(trials, hyperparameters)
 
     def advance(state, hyperparameters, num_steps, draws, batches):
-        def one(state, own, draw, batches):
+        def advanced(state, own, draw, batches):
             tx = tx_factory(num_steps=num_steps, **own)
             task = track.family.task(draw)
             scanned = step(task, optax.with_extra_args_support(tx), eval_params)
             return jax.lax.scan(scanned, state, jax.tree.map(lambda x: x[:-1], batches))
 
-        seeds = jax.vmap(one, in_axes=(0, None, 0, 0))
+        seeds = jax.vmap(advanced, in_axes=(0, None, 0, 0))
         trials = jax.vmap(seeds, in_axes=(0, 0, None, None))
         return trials(state, hyperparameters, draws, batches)
 

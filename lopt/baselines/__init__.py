@@ -74,8 +74,8 @@ B1 = Range(0.5, 0.99, "complement")
 B2 = Range(0.9, 0.9999, "complement")
 DECAY = Range(1e-3, 1.0)
 
-SGD = dict(default_rate=0.1, learning_rate=SGD_RATES, momentum=MOMENTUM)
-ADAM = dict(default_rate=1e-3, learning_rate=ADAM_RATES, b1=B1, b2=B2)
+SGD: dict[str, Any] = dict(default_rate=0.1, learning_rate=SGD_RATES, momentum=MOMENTUM)
+ADAM: dict[str, Any] = dict(default_rate=1e-3, learning_rate=ADAM_RATES, b1=B1, b2=B2)
 
 BASELINES = {
     "sgdm": _baseline(hand_designed.sgdm, **SGD),

@@ -11,7 +11,7 @@ and warm-up are those of `schedules.build`.
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import optax
 
 from lopt import mup, schedules
 
-Transformation = optax.GradientTransformationExtraArgs
+Transformation: TypeAlias = optax.GradientTransformationExtraArgs
 
 
 def built(optimizer: Callable[..., Any]) -> Callable[..., Transformation]:
@@ -51,8 +51,9 @@ def built(optimizer: Callable[..., Any]) -> Callable[..., Transformation]:
 
     # Before it is wrapped, that the signature be its own too.
     signature = inspect.Signature(_keywords(build) + _keywords(optimizer))
-    functools.update_wrapper(build, optimizer).__signature__ = signature
-    return build
+    wrapped: Any = functools.update_wrapper(build, optimizer)
+    wrapped.__signature__ = signature
+    return wrapped
 
 
 def _keywords(function: Callable[..., Any]) -> list[inspect.Parameter]:

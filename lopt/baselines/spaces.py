@@ -5,7 +5,7 @@ random or quasi-random points, sees numbers of [0, 1].
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from lopt.names import known
 
 # scale -> (value -> where it is on the scale, and back)
-SCALES = {
+SCALES: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
     "log": (math.log, math.exp),
     "linear": (float, float),
     "complement": (lambda x: -math.log(1 - x), lambda y: 1 - math.exp(-y)),
@@ -50,7 +50,7 @@ class Range(NamedTuple):
         there, back = SCALES[self.scale]
         value = back((1 - u) * there(self.low) + u * there(self.high))
         # Exact at the ends, whatever logarithms make of them.
-        ends = {0: self.low, 1: self.high}
+        ends = {0.0: self.low, 1.0: self.high}
         return float(ends.get(u, min(max(value, self.low), self.high)))
 
     def share(self, value: float) -> float:

@@ -93,10 +93,18 @@ def features(
         own = signal(grad, history, filled, matrices).astype(full.dtype)
         tensor = jnp.concatenate([tensor, own])
     inputs = Features(full, row, col, tensor)
-    scales = Features(*map(_scale, inputs[:3]), jnp.ones_like(inputs.tensor))
+    scales = inputs._replace(
+        full=_scale(full),
+        row=_scale(row),
+        col=_scale(col),
+        tensor=jnp.ones_like(tensor),
+    )
     if clip is not None:
-        clipped = [_clip(x, clip / s) for x, s in zip(inputs[:3], scales, strict=False)]
-        inputs = Features(*clipped, inputs.tensor)
+        inputs = inputs._replace(
+            full=_clip(full, clip / scales.full),
+            row=_clip(row, clip / scales.row),
+            col=_clip(col, clip / scales.col),
+        )
     # Else XLA computes them anew for each of their uses: twice the time to compile.
     return jax.lax.optimization_barrier((inputs, scales))
 

@@ -86,7 +86,8 @@ def init(param: Float[Array, "*p"], axes: str = "size") -> History:
       axes: name in `AXES`.
     """
     dtype = jnp.promote_types(param.dtype, jnp.float32)
-    row_axes, col_axes = (), tuple(range(param.ndim))
+    row_axes: tuple[int, ...] = ()
+    col_axes = tuple(range(param.ndim))
     if param.ndim >= 2:
         row_axes, col_axes = ((axis,) for axis in AXES[axes](param.shape))
 

@@ -11,14 +11,15 @@ import optax
 from lopt import checks
 from lopt.names import find, known
 from lopt.rules import features, heads, history, network
+from lopt.rules.history import History
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
 
 class RuleState(NamedTuple):
     """State of a bound rule: updates done so far, and averages of gradients."""
 
-    count: Int[Array, ""]
-    history: history.History  # of trees like params
+    count: Int[Array, ""]  # type: ignore[assignment]  # not the method of tuples
+    history: History  # of trees like params
 
 
 class Settings(NamedTuple):
@@ -100,7 +101,7 @@ def mlp(
         start = functools.partial(history.init, axes=axes)
         return _transformation(start, functools.partial(_leaf, how, theta), now)
 
-    return LearnedOptimizer(functools.partial(_init, how), bind)
+    return LearnedOptimizer(functools.partial(_init, how), bind, adam=_adam)
 
 
 def _check(how: Settings) -> None:
@@ -149,11 +150,11 @@ def _leaf(
     theta: Theta,
     grad: Any,
     param: Any,
-    past: history.History,
+    past: History,
     count: Int[Array, ""],
     now: Any,
     matrices: int,
-) -> tuple[jax.Array, history.History]:
+) -> tuple[jax.Array, History]:
     """Returns the update and the new history of one tensor."""
     grad, param = jnp.asarray(grad), jnp.asarray(param)  # floats of Python too
     if not param.size:
@@ -186,6 +187,22 @@ def _leaf(
     return update.astype(param.dtype), history.unstacked(past)
 
 
+def _adam(theta: Theta, state: RuleState, learning_rate: Any) -> Params:
+    """Returns Adam's updates (arXiv:1412.6980) by the averages in a rule's state."""
+    count = state.count - 1  # of updates before this one
+    rate = learning_rate(count) if callable(learning_rate) else learning_rate
+    filled = history.filled(theta["decays"], count)
+
+    def updated(momentum, second):
+        momentum = momentum / filled["momentum"][0]
+        moved = second > 0
+        # Selected before the root too, whose derivative at 0 is infinite.
+        root = jnp.sqrt(jnp.where(moved, second, 1) / filled["rms"][0])
+        return -rate * momentum / (jnp.where(moved, root, 0) + 1e-8)
+
+    return jax.tree.map(updated, state.history.momentum.short, state.history.second)
+
+
 def _transformation(
     start: Any, leaf: Any, now: Any
 ) -> optax.GradientTransformationExtraArgs:
@@ -206,14 +223,15 @@ def _transformation(
             )
         past = history.of_leaves(state.history, grads)
         whole = grads
-        grads, tree = jax.tree.flatten(grads)
+        leaves, structure = jax.tree.flatten(grads)
+        tree: Any = structure
         params = tree.flatten_up_to(params)
         matrices = sum(jnp.ndim(p) >= 2 for p in params)
         when = state.count, now(count=state.count), matrices
-        pairs = [leaf(*x, *when) for x in zip(grads, params, past, strict=True)]
+        pairs = [leaf(*x, *when) for x in zip(leaves, params, past, strict=True)]
         updates, past = ([pair[i] for pair in pairs] for i in range(2))
         count = optax.safe_increment(state.count)
-        past = history.of_trees(past, whole)
-        return tree.unflatten(updates), RuleState(count, past)
+        trees = history.of_trees(past, whole)
+        return tree.unflatten(updates), RuleState(count, trees)
 
     return optax.GradientTransformationExtraArgs(init, update)

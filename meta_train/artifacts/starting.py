@@ -94,10 +94,14 @@ def frozen(
     def penalty(theta: Theta, params: Params) -> Any:
         return rule.penalty(joined(theta, whole), params)
 
+    def adam(theta: Theta, state: Any, learning_rate: Any) -> Params:
+        return rule.adam(joined(theta, whole), state, learning_rate)
+
     return LearnedOptimizer(
         init=lambda key: learned(rule.init(key)),
         bind=bind,
         penalty=rule.penalty and penalty,
+        adam=rule.adam and adam,
     )
 
 

@@ -150,20 +150,20 @@ def refuse_imitation(inner: Inner, why: str) -> None:
 
 def per_worker(
     start: Callable[[Theta, Any, jax.Array], Any],
-    one: Callable[[Theta, Any, Any, jax.Array], Contribution],
+    contribution: Callable[[Theta, Any, Any, jax.Array], Contribution],
     *,
     num_workers: int,
     steps: int,
     inner: Inner,
 ) -> Estimator:
-    """Returns the estimator that averages `one` over its valid workers.
+    """Returns the estimator that averages `contribution` over its valid workers.
 
     `start` makes the state of one worker, which takes `steps` inner steps an estimate.
     Workers that are not valid are masked one by one, never averaged in. If `inner` asks
     for it, runs that end go on from an earlier state (`buffer`).
     """
     if inner.fresh_share < 1:
-        start, one = buffered(start, one, fresh=inner.fresh_share)
+        start, contribution = buffered(start, contribution, fresh=inner.fresh_share)
 
     def init(theta: Theta, data: Any, key: jax.Array) -> EstimatorState:
         keys = worker_keys(key, num_workers)
@@ -173,7 +173,9 @@ def per_worker(
         theta: Theta, state: EstimatorState, data: Any, key: jax.Array
     ) -> tuple[Estimate, EstimatorState]:
         keys = worker_keys(key, num_workers)
-        all_workers = jax.vmap(one, in_axes=(None, 0, None, 0), axis_name=WORKERS)
+        all_workers = jax.vmap(
+            contribution, in_axes=(None, 0, None, 0), axis_name=WORKERS
+        )
         out = all_workers(theta, state, data, keys)
         counts = dict(diverged=~out.valid, restarts=out.restarted, valid=out.valid)
         metrics = {name: jnp.sum(flags) for name, flags in counts.items()}
@@ -222,11 +224,15 @@ def per_run(
     def start(theta: Theta, data: Any, key: jax.Array) -> jax.Array:
         return jnp.zeros([], jnp.int32)
 
-    def one(theta: Theta, count: jax.Array, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, count: jax.Array, data: Any, key: jax.Array
+    ) -> Contribution:
         fresh_key, own_key = jax.random.split(key)
         worker = inner.fresh(theta, data, fresh_key, count)
         *found, valid = measure(theta, worker, data, own_key)
         return Contribution(*found, valid, restarted=valid, state=count + 1)
 
     steps = runs * inner.longest
-    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
+    return per_worker(
+        start, contribution, num_workers=num_workers, steps=steps, inner=inner
+    )

@@ -97,7 +97,9 @@ def bootstrapped(
     refuse_imitation(inner, LED)
     distance = MATCHINGS[known("matching", matching, MATCHINGS)]
 
-    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, worker: Worker, data: Any, key: jax.Array
+    ) -> Contribution:
         window_key, objective_key, restart_key = jax.random.split(key, 3)
         target_key, match_key = jax.random.split(objective_key)
 
@@ -119,7 +121,7 @@ def bootstrapped(
 
     steps = inner.num_steps + target.steps
     return per_worker(
-        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+        inner.start, contribution, num_workers=num_workers, steps=steps, inner=inner
     )
 
 
@@ -171,14 +173,10 @@ def bootstrapped_pes(
     if not span >= 1:
         raise ValueError(f"span must be at least 1, got {span=}.")
 
-    def parted(theta: Theta, worker: Worker) -> MatchingState:
-        nothing = jax.tree.map(jnp.zeros_like, theta)
-        return MatchingState(worker, stacked(worker, worker), nothing, jnp.int32(0))
-
     def start(theta: Theta, data: Any, key: jax.Array) -> MatchingState:
-        return parted(theta, inner.start(theta, data, key))
+        return _parted(theta, inner.start(theta, data, key))
 
-    def one(
+    def contribution(
         theta: Theta, state: MatchingState, data: Any, key: jax.Array
     ) -> Contribution:
         noise_key, window_key, target_key, match_key, restart_key = jax.random.split(
@@ -200,13 +198,21 @@ def bootstrapped_pes(
         worker, restarted = inner.restart(theta, worker, data, restart_key, ~valid)
         after = MatchingState(worker, pair, score, state.windows + 1)
         again = restarted | (after.windows == span)
-        after = where(again, parted(theta, worker), after)
+        after = where(again, _parted(theta, worker), after)
         return Contribution(
             grad, losses, distances.mean(), valid, valid & restarted, after
         )
 
     steps = 3 * inner.num_steps + target.steps
-    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
+    return per_worker(
+        start, contribution, num_workers=num_workers, steps=steps, inner=inner
+    )
+
+
+def _parted(theta: Theta, worker: Worker) -> MatchingState:
+    """Returns a pair that has just left the run."""
+    nothing = jax.tree.map(jnp.zeros_like, theta)
+    return MatchingState(worker, stacked(worker, worker), nothing, jnp.int32(0))
 
 
 def _target(

@@ -40,7 +40,7 @@ class Buffered(NamedTuple):
 
 
 def buffered(
-    start: Callable[..., Any], one: Callable[..., Any], *, fresh: float
+    start: Callable[..., Any], contribution: Callable[..., Any], *, fresh: float
 ) -> tuple[Callable[..., Buffered], Callable[..., Any]]:
     """Returns the arguments of `per_worker`, with a slot for each worker (ELO).
 
@@ -58,7 +58,7 @@ def buffered(
 
     Args:
       start: (theta, data, key) -> the state of one worker.
-      one: (theta, state, data, key) -> `Contribution`.
+      contribution: (theta, state, data, key) -> `Contribution`.
       fresh: probability of the fresh run, in (0, 1).
     """
 
@@ -66,9 +66,11 @@ def buffered(
         own = start(theta, data, key)
         return Buffered(own, own, jnp.bool_(False), _none())
 
-    def one_buffered(theta: Any, state: Buffered, data: Any, key: jax.Array) -> Any:
+    def contribution_buffered(
+        theta: Any, state: Buffered, data: Any, key: jax.Array
+    ) -> Any:
         own_key, choice_key = jax.random.split(key)
-        out = one(theta, state.own, data, own_key)
+        out = contribution(theta, state.own, data, own_key)
         climb, rose = climbed(state.climb, out.losses)
         push = out.valid & (rose | out.restarted)
         slot = where(push, state.own, state.slot)
@@ -81,7 +83,7 @@ def buffered(
         after = Buffered(own, slot, filled, where(keep, climb, _none()))
         return out._replace(state=after)
 
-    return start_buffered, one_buffered
+    return start_buffered, contribution_buffered
 
 
 def climbed(climb: Climb, losses: Losses) -> tuple[Climb, jax.Array]:
@@ -114,10 +116,10 @@ def _none() -> Climb:
 def _going_on(slot: Any, fresh: Any) -> Any:
     """Returns the state of a slot, whose runs may last as long again as fresh ones."""
 
-    def one(saved: Any, new: Any) -> Any:
+    def longer(saved: Any, new: Any) -> Any:
         if not isinstance(saved, Worker):
             return saved
         horizon = saved.step + new.horizon
         return saved._replace(horizon=horizon, windows=new.windows)
 
-    return jax.tree.map(one, slot, fresh, is_leaf=lambda x: isinstance(x, Worker))
+    return jax.tree.map(longer, slot, fresh, is_leaf=lambda x: isinstance(x, Worker))

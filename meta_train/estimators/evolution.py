@@ -90,7 +90,9 @@ def truncated_es(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Est
       noise: perturbs theta.
     """
 
-    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, worker: Worker, data: Any, key: jax.Array
+    ) -> Contribution:
         noise_key, window_key, restart_key = jax.random.split(key, 3)
         kick = noise.draw(noise_key, theta)
         run = jax.vmap(inner.window, in_axes=(0, None, None, None, 0, 0))
@@ -109,7 +111,7 @@ def truncated_es(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Est
 
     steps = 3 * inner.num_steps
     return per_worker(
-        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+        inner.start, contribution, num_workers=num_workers, steps=steps, inner=inner
     )
 
 
@@ -130,7 +132,9 @@ def pes(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
         worker = inner.start(theta, data, key)
         return PESState(stacked(worker, worker), jax.tree.map(jnp.zeros_like, theta))
 
-    def one(theta: Theta, state: PESState, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, state: PESState, data: Any, key: jax.Array
+    ) -> Contribution:
         noise_key, window_key, restart_key = jax.random.split(key, 3)
         kick = noise.draw(noise_key, theta)
         seen = jax.tree.map(jnp.add, state.score, kick.score)
@@ -157,7 +161,9 @@ def pes(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
         )
 
     steps = 2 * inner.num_steps
-    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
+    return per_worker(
+        start, contribution, num_workers=num_workers, steps=steps, inner=inner
+    )
 
 
 def nres(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
@@ -178,7 +184,9 @@ def nres(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
         worker = inner.start(theta, data, start_key)
         return NRESState(stacked(worker, worker), noise.draw(noise_key, theta))
 
-    def one(theta: Theta, state: NRESState, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, state: NRESState, data: Any, key: jax.Array
+    ) -> Contribution:
         noise_key, window_key, restart_key = jax.random.split(key, 3)
         new = noise.draw(noise_key, theta)
         thetas, later_thetas = moved(theta, state.kick), moved(theta, new)
@@ -201,7 +209,9 @@ def nres(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
         )
 
     steps = 2 * inner.num_steps
-    return per_worker(start, one, num_workers=num_workers, steps=steps, inner=inner)
+    return per_worker(
+        start, contribution, num_workers=num_workers, steps=steps, inner=inner
+    )
 
 
 def _window(inner, noise, thetas, pair, data, key, later):

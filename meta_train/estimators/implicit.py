@@ -153,7 +153,9 @@ def implicit(*, inner: Inner, num_workers: int, solver: Solver = CG) -> Estimato
             f"those are: {', '.join(PENALISED)}."
         )
 
-    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, worker: Worker, data: Any, key: jax.Array
+    ) -> Contribution:
         window_key, objective_key, restart_key = jax.random.split(key, 3)
         inner_key, outer_key = jax.random.split(objective_key)
         # One that restarted here would be far from any minimum.
@@ -176,5 +178,5 @@ def implicit(*, inner: Inner, num_workers: int, solver: Solver = CG) -> Estimato
 
     steps = inner.num_steps
     return per_worker(
-        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+        inner.start, contribution, num_workers=num_workers, steps=steps, inner=inner
     )

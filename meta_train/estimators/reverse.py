@@ -113,7 +113,9 @@ def smoothed(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimat
             "reverse mode has no differences to cut; set sign = False and clip = None."
         )
 
-    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, worker: Worker, data: Any, key: jax.Array
+    ) -> Contribution:
         noise_key, window_key, restart_key = jax.random.split(key, 3)
         thetas = moved(theta, noise.draw(noise_key, theta))
 
@@ -132,7 +134,7 @@ def smoothed(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimat
 
     steps = 3 * inner.num_steps
     return per_worker(
-        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+        inner.start, contribution, num_workers=num_workers, steps=steps, inner=inner
     )
 
 
@@ -141,7 +143,9 @@ def _reverse_mode(
 ) -> Estimator:
     """Returns the gradient of any objective of a window's losses [W]."""
 
-    def one(theta: Theta, worker: Worker, data: Any, key: jax.Array) -> Contribution:
+    def contribution(
+        theta: Theta, worker: Worker, data: Any, key: jax.Array
+    ) -> Contribution:
         window_key, _, restart_key = jax.random.split(key, 3)
 
         def value(theta: Theta) -> tuple[jax.Array, tuple]:
@@ -156,5 +160,5 @@ def _reverse_mode(
 
     steps = inner.num_steps
     return per_worker(
-        inner.start, one, num_workers=num_workers, steps=steps, inner=inner
+        inner.start, contribution, num_workers=num_workers, steps=steps, inner=inner
     )

@@ -100,7 +100,7 @@ def _replica(plan: Plan) -> Callable[..., tuple]:
     def replica(theta, data, direction, key):
         start_key, key = jax.random.split(key)
 
-        def one(state, key):
+        def estimated(state, key):
             estimate, state = plan.estimator.estimate(theta, state, data, key)
             leaves = jax.tree.leaves(estimate.grad)
             grad = jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
@@ -110,7 +110,7 @@ def _replica(plan: Plan) -> Callable[..., tuple]:
 
         state = plan.estimator.init(theta, data, start_key)
         keys = jax.random.split(key, plan.skip + plan.count)
-        _, seen = jax.lax.scan(one, state, keys)
+        _, seen = jax.lax.scan(estimated, state, keys)
         return jax.tree.map(lambda x: jnp.mean(x[plan.skip :], axis=0), seen)
 
     return replica

@@ -60,11 +60,7 @@ def coordinates(
     layers.check_sizes(width=width, base_width=base_width)
     if scale <= 0:
         raise ValueError(f"scale must be above 0, got {scale=}.")
-    images = np.asarray(data.load(dataset)["train"]["input"])
-    if images.ndim != 4 or images.shape[-1] != OUTPUTS:
-        raise ValueError(
-            f"need images [n, height, width, 3], {dataset} has {list(images.shape)}."
-        )
+    images = _images(dataset)
     base_width = layers.base_of(
         parametrization, width=width, base_width=base_width, zero_readout=zero_readout
     )
@@ -98,6 +94,16 @@ def coordinates(
         ),
         wider_shapes=wider_shapes,
     )
+
+
+def _images(dataset: str) -> np.ndarray:
+    """Returns the images of the training split, which must have colours."""
+    images = np.asarray(data.load(dataset)["train"]["input"])
+    if images.ndim != 4 or images.shape[-1] != OUTPUTS:
+        raise ValueError(
+            f"need images [n, height, width, 3], {dataset} has {list(images.shape)}."
+        )
+    return images
 
 
 def _init(network: Network, frequencies: int, key: jax.Array) -> Params:

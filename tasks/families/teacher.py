@@ -109,16 +109,9 @@ def teacher_student(
     Raises:
       ValueError: for an unknown activation, a size below 1, or an empty range.
     """
-    layers.check_sizes(
-        inputs=inputs,
-        outputs=outputs,
-        teacher_width=teacher_width,
-        teacher_depth=teacher_depth,
-        width=width,
-        base_width=base_width,
-        depth=depth,
-        batch_size=batch_size,
-    )
+    layers.check_sizes(inputs=inputs, outputs=outputs, batch_size=batch_size)
+    layers.check_sizes(teacher_width=teacher_width, teacher_depth=teacher_depth)
+    layers.check_sizes(width=width, base_width=base_width, depth=depth)
     base_width = layers.base_of(
         parametrization, width=width, base_width=base_width, zero_readout=zero_readout
     )
@@ -127,12 +120,8 @@ def teacher_student(
     network = functools.partial(
         Network, outputs=outputs, activations=layers.known_activations(activations)
     )
-    teacher = network(
-        width=teacher_width,
-        base_width=teacher_width,
-        depth=teacher_depth,
-        zero_readout=False,
-    )
+    own = {"width": teacher_width, "base_width": teacher_width}
+    teacher = network(**own, depth=teacher_depth, zero_readout=False)
     student, base, wider = (
         network(width=w, base_width=base_width, depth=depth, zero_readout=zero_readout)
         for w in (width, base_width, 2 * width)

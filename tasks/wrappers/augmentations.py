@@ -120,11 +120,11 @@ def _scales(key: Key, shapes: Params, scale: tuple[float, float], per: str) -> P
     leaves, structure = jax.tree.flatten(shapes)
     keys = [key] * len(leaves) if per == "all" else jax.random.split(key, len(leaves))
 
-    def one(key: Key, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def drawn(key: Key, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         shape = leaf.shape if per == "parameter" else ()
         return base.log_uniform(key, *scale, shape, leaf.dtype)
 
-    return structure.unflatten(map(one, keys, leaves))
+    return structure.unflatten(map(drawn, keys, leaves))
 
 
 def _reparametrised(task: Task, scale: Params) -> Task:

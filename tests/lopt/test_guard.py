@@ -32,7 +32,11 @@ def plain(theta):
 
 def guarded(theta, **options):
     options = dict(learning_rate=RATE) | options
-    return guard.guarded(plain(theta), theta["decays"], **options)
+    return guard.guarded(plain(theta), its_adam(theta), **options)
+
+
+def its_adam(theta):
+    return functools.partial(RULE.adam, theta)
 
 
 def adam(_, rate=RATE):
@@ -238,8 +242,8 @@ def test_huge_updates_are_adams(size, least, share, failures):
     grads = {"a": grads["vector"][:3], "b": grads["vector"][:2]}
     update = {"a": share * least * jnp.array([0, 0, -1.0]), "b": jnp.zeros(2)}
     last = optax.stateless(lambda updates, _: update)
-    tx = optax.chain(plain(THETA), last)
-    tx = guard.guarded(tx, THETA["decays"], learning_rate=RATE)
+    given = dict(learning_rate=RATE, then=[last])
+    tx = guard.guarded(plain(THETA), its_adam(THETA), **given)
     found, state = tx.update(grads, tx.init(params), params, value=1.0)
     assert state.failures == failures
     signs = jax.tree.map(lambda x: -RATE * jnp.sign(x), grads)
@@ -376,9 +380,8 @@ def test_what_follows_the_rule_is_told_the_loss():
         return jax.tree.map(lambda x: value * x, updates), extra["junk"]
 
     last = optax.GradientTransformationExtraArgs(lambda _: 0, update)
-    tx = guard.guarded(
-        optax.chain(plain(THETA), last), THETA["decays"], learning_rate=RATE
-    )
+    given = dict(learning_rate=RATE, then=[last])
+    tx = guard.guarded(plain(THETA), its_adam(THETA), **given)
     now = GRADS["vector"][0], tx.init(PARAMS["vector"]), PARAMS["vector"]
     updates, state = tx.update(*now, value=2.0, junk=3)
     close(updates, 2 * trace(plain)[0]["vector"][0])
@@ -454,7 +457,7 @@ def test_num_steps_and_rate_may_be_traced():
     @jax.jit
     def program(num_steps, rate):
         tx = RULE.bind(THETA, num_steps=num_steps)
-        tx = guard.guarded(tx, THETA["decays"], learning_rate=rate)
+        tx = guard.guarded(tx, its_adam(THETA), learning_rate=rate)
         return tx.update(at(GRADS, 0), tx.init(PARAMS), PARAMS, value=jnp.nan)[0]
 
     close(program(100, RATE), FIRST)

@@ -53,7 +53,8 @@ def guarded(params):
     rule = rules.build("mlp", **ARGS | {"head": "normalised"})
     theta = descending(rule)
     tx = rule.bind(theta, num_steps=400)
-    return guard.guarded(tx, theta["decays"], learning_rate=1e-3)
+    adam = functools.partial(rule.adam, theta)
+    return guard.guarded(tx, adam, learning_rate=1e-3)
 
 
 def hand_designed(params, name):
@@ -284,7 +285,8 @@ def test_meta_gradients_are_finite_where_parameters_never_see_a_gradient(name, g
     def outer(theta):
         tx = rule.bind(theta, num_steps=9)
         if guarded:
-            tx = guard.guarded(tx, theta["decays"], learning_rate=1e-2)
+            adam = functools.partial(rule.adam, theta)
+            tx = guard.guarded(tx, adam, learning_rate=1e-2)
 
         def step(carry, value):
             params, state = carry
