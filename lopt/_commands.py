@@ -31,6 +31,7 @@ def _run(package: str, script: str) -> None:
             'install --editable "lopt[train]"`.'
         )
     sys.path.insert(0, str(ROOT))
+    sys.path.append(str(Path.cwd()))  # last, for modules that settings name
     # As under `python -m`: from here on Ctrl-C ends the command with one line.
     sys.argv[0] = "-m"
     runpy.run_module(package, run_name="__main__", alter_sys=True)

@@ -153,7 +153,7 @@ SUITES: dict[str, dict[str, Entry]] = {
         "rnn-topics": Entry(
             "recurrent",
             RECURRENT
-            | {"dataset": "topics", "cell": "vanilla", "batch_size": 64}
+            | {"dataset": "topics", "cell": "vanilla", "batch_size": 32}
             | {"width": 32, "base_width": 32},
             200,
         ),

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen import initializers
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Real
 
 from common.names import known
 from tasks.base import TaskFamily
@@ -110,7 +110,7 @@ class Network(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: UInt8[Array, "n h w c"],
+        x: Real[Array, "n h w c"],
         activation: Int[Array, ""],
         train: bool = False,
     ) -> Float[Array, "n outputs"]:

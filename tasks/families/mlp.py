@@ -1,7 +1,7 @@
 """muP MLPs on images and tables."""
 
 import flax.linen as nn
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Real
 
 from common.names import known
 from tasks import data
@@ -35,7 +35,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: UInt8[Array, "n *shape"], activation: Int[Array, ""]
+        self, x: Real[Array, "n *shape"], activation: Int[Array, ""]
     ) -> Float[Array, "n outputs"]:
         """Returns the outputs; `activation` is an index into `activations`."""
         x = layers.standardised(x.reshape(len(x), -1), self.moments)

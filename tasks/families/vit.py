@@ -1,7 +1,7 @@
 """muP vision transformers on images."""
 
 import flax.linen as nn
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Real
 
 from tasks.base import TaskFamily
 from tasks.families import supervised
@@ -30,7 +30,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: UInt8[Array, "n h w c"], activation: Int[Array, ""]
+        self, images: Real[Array, "n h w c"], activation: Int[Array, ""]
     ) -> Float[Array, "n outputs"]:
         """Returns logits; `activation` is an index into `activations`."""
         x = layers.standardised(attention.patches(images, self.patch), self.moments)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen import initializers
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Real
 
 from common.names import known
 
@@ -81,7 +81,7 @@ def activate(
 
 
 def standardised(
-    x: UInt8[Array, "*n"], moments: tuple[float, float]
+    x: Real[Array, "*n"], moments: tuple[float, float]
 ) -> Float[Array, "*n"]:
     """Returns inputs less their mean, in standard deviations, in the default float."""
     mean, std = moments

@@ -33,7 +33,7 @@ DIGESTS = {
     "deeper-v1": "06623ac7391a",
     "longer-v1": "01d634e780de",
     "transfer-v1": "5e313648524e",
-    "transfer-v2": "11aa81a685a1",
+    "transfer-v2": "e82450221a50",
     "digits-v1": "41ad38bf6dd1",
     "smoke-v1": "92044b7512e7",
 }
