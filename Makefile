@@ -3,8 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+FAST := tests/test_floors.py tests/test_encoding.py tests/common tests/lopt/baselines \
+  tests/lopt/test_schedules.py tests/evaluation/test_statistics.py \
+  tests/evaluation/scores tests/evaluation/report/test_verdicts.py \
+  tests/journeys/test_docs.py -m "not slow" -k "not readme and not pages_runs"
 
-.PHONY: demo test test-all lint lock clean
+.PHONY: demo test test-fast test-all lint lock clean
 
 # Meta-trains, exports, evaluates and shows the result: 3 to 7 minutes on 2 cores.
 demo: $(READY)
@@ -18,6 +22,10 @@ demo: $(READY)
 test: lint
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
+# Lint, types, floors and doctests: what compiles nothing for long.
+test-fast: lint
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(FAST)
+
 # With the optimizations of XLA that `make test` leaves out to compile faster.
 test-all: lint
 	XLA_FLAGS= $(BIN)/python -m pytest
@@ -25,6 +33,7 @@ test-all: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Takes the newest versions that pyproject.toml allows.
 lock: $(READY)

@@ -176,8 +176,8 @@ def complete_named(
         return {"args": {}, **section}
     args = section.get("args", {})
     if renamed and isinstance(args, Mapping):
-        own = inspect.signature(builder).parameters.keys() - set(given)
-        args = {name: x for name, x in args.items() if name in own}
+        known = inspect.signature(builder).parameters.keys() - set(given)
+        args = {name: x for name, x in args.items() if name in known}
     return {**section, "args": complete(builder, args, given=given)}
 
 

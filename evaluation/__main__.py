@@ -91,8 +91,8 @@ def complete(config: Any, renamed: Iterable[str] = ()) -> dict[str, Any]:
     del renamed  # of no section
     full = settings.complete(judge, settings.resolve(config), given=("workdir",))
     if isinstance(full["tuning"], Mapping):
-        own = {**TUNING, **full["tuning"]}
-        full["tuning"] = settings.complete(Tuning, own)
+        section = {**TUNING, **full["tuning"]}
+        full["tuning"] = settings.complete(Tuning, section)
     return full
 
 

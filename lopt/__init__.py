@@ -8,6 +8,8 @@
 (3, 2)
 """
 
+from importlib import metadata
+
 from lopt import mup
 from lopt.baselines import BASELINES, Baseline
 from lopt.baselines.spaces import Range
@@ -15,6 +17,11 @@ from lopt.catalogue import load, read, released, verify
 from lopt.rules import RULES, build
 from lopt.stacking import unstacked
 from lopt.types import LearnedOptimizer
+
+try:
+    __version__ = metadata.version("lopt")
+except metadata.PackageNotFoundError:  # sources that nobody installed
+    __version__ = "unknown"
 
 __all__ = [
     "BASELINES",

@@ -89,13 +89,13 @@ def save(
     arrays = {name: np.asarray(x) for name, x in _named(theta)}
     weights = safetensors.numpy.save(arrays)
     outputs = _outputs(built, _shaped_like(built, arrays, directory), GOLDEN_INPUT)
-    own = {
+    fields = {
         "schema": SCHEMA,
         "rule": {"name": rule, "args": rule_args},
         "sha256": hashlib.sha256(weights).hexdigest(),
         "golden": GOLDEN_INPUT | {"updates": outputs},
     }
-    content = _signed(dict.fromkeys(FIELDS) | card | own)
+    content = _signed(dict.fromkeys(FIELDS) | card | fields)
     _replace(directory, {WEIGHTS: weights, CARD: content})
 
 
@@ -182,7 +182,7 @@ def _card(file: Any) -> dict[str, Any]:
     """Returns the card in a file, of this schema, whole, and as it was written."""
     try:
         card = json.loads(_bytes(file), object_pairs_hook=_distinct)
-        schema, own = card["schema"], digest(card)
+        schema, digested = card["schema"], digest(card)
     except (ValueError, KeyError, TypeError) as error:
         raise _failed(file, f"not JSON with a schema version ({error!r})") from error
     if schema != SCHEMA:
@@ -190,7 +190,7 @@ def _card(file: Any) -> dict[str, Any]:
     missing = {"rule", "sha256", "golden", "digest", *FIELDS} - set(card)
     if missing:
         raise _failed(file, f"lacks {', '.join(sorted(missing))}")
-    if card["digest"] != own:
+    if card["digest"] != digested:
         raise _failed(
             file,
             "its SHA-256 is not its `digest`: it was damaged, or edited by hand "

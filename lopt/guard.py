@@ -91,12 +91,14 @@ def guarded(
     def update(grads, state, params=None, *, value=None, **extra):
         if value is None:
             warn_once()
-        own, inner = tx.update(grads, state.inner, params, value=value, **extra)
+        updates_of_rule, inner = tx.update(
+            grads, state.inner, params, value=value, **extra
+        )
         # Averages are of squares, which overflow before gradients do, and stay so.
         sound = _finite(jax.tree.map(_sum_of_squares, grads))
         inner = _where(sound, inner, state.inner)
         spiked, state = _watched(state, value, threshold)
-        failed = ~(sound & _finite(own)) | _huge(own, params)
+        failed = ~(sound & _finite(updates_of_rule)) | _huge(updates_of_rule, params)
         caution = jnp.where(spiked | failed, 1.0, state.caution)
         safe = adam(inner[0], learning_rate)
         safe, _ = scale.update(safe, scale.init(params), params)
@@ -107,7 +109,7 @@ def guarded(
             update = (1 - weight) * jnp.where(failed, 0, ours) + weight * theirs
             return jnp.where(sound, update, 0).astype(ours.dtype)
 
-        updates = jax.tree.map(mixed, own, safe)
+        updates = jax.tree.map(mixed, updates_of_rule, safe)
         return updates, state._replace(
             inner=inner,
             caution=jnp.where(sound, RECOVERY * caution, caution),

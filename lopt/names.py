@@ -49,8 +49,8 @@ def find(what: str, name: str, table: Mapping[str, Any], *kinds: str) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{what} {name!r} cannot be imported: {error}.") from error
     returned = getattr(there, "__annotations__", {}).get("return")
-    said = getattr(returned, "__name__", str(returned)).split(".")[-1]
-    if kinds and said not in kinds:
+    annotated = getattr(returned, "__name__", str(returned)).split(".")[-1]
+    if kinds and annotated not in kinds:
         raise ValueError(
             f"{what} {name!r} must be a function annotated `-> {kinds[0]}`."
         )

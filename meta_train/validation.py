@@ -63,7 +63,7 @@ def scores(
     Raises:
       ValueError: if there are no lengths, or no seeds, or for another share.
     """
-    lengths = [length for _, own in tasks.values() for length in own or (0,)]
+    lengths = [length for _, each in tasks.values() for length in each or (0,)]
     if min(lengths) < 1 or num_seeds < 1 or not 0 < last <= 1:
         raise ValueError(
             f"need lengths, seeds and 0 < last <= 1, got {lengths=}, {num_seeds=} and "
@@ -81,8 +81,8 @@ def scores(
     )
     counted = functools.partial(_mean_loss, last, first_seed + jnp.arange(num_seeds))
     each = {}
-    for name, (family, own) in tasks.items():
-        inners = {n: built(family=family, horizon=(n, n)) for n in own}
+    for name, (family, each) in tasks.items():
+        inners = {n: built(family=family, horizon=(n, n)) for n in each}
         score = jax.jit(functools.partial(_score, counted, inners))
         each[name] = (score, family.data)
     return Scores(each)

@@ -37,8 +37,8 @@ def measured(name: str) -> dict[str, dict[str, Any]]:
         found = {}
         for task, one in suites.SUITES[name].items():
             pulse.begin(f"measuring {name}, {task}", aloud=False)
-            own = cost(suites.family(one))._asdict()
-            found[task] = {"steps": one.num_steps} | own
+            costs = cost(suites.family(one))._asdict()
+            found[task] = {"steps": one.num_steps} | costs
     return found
 
 

@@ -11,25 +11,25 @@ STYLE = "text-align: left; vertical-align: top; padding: 0.2em 1em 0.2em 0"
 
 def text(results: Results) -> str:
     """Returns what was judged, the verdict, and where the rest is."""
-    said = summary.summary(results)
-    who = ", ".join(said["settings"]["optimizers"])
-    headlines = [one["headline"] for one in said["verdict"]]
-    return "\n".join([f"{wording.scope(said)}; {who}.", *headlines, REST])
+    numbers = summary.summary(results)
+    who = ", ".join(numbers["settings"]["optimizers"])
+    headlines = [one["headline"] for one in numbers["verdict"]]
+    return "\n".join([f"{wording.scope(numbers)}; {who}.", *headlines, REST])
 
 
 def html(results: Results) -> str:
     """Returns the standings with the verdict, as HTML that needs nothing else."""
-    said = summary.summary(results)
-    table = tables.standings(said)
+    numbers = summary.summary(results)
+    table = tables.standings(numbers)
     head = _row("th", ["optimizer", *table.columns])
     rows = [_row("td", [x.name, *map(_field, x.fields)]) for x in table.lines]
     headlines = [
-        Markup("<p><b>{}</b></p>").format(x["headline"]) for x in said["verdict"]
+        Markup("<p><b>{}</b></p>").format(x["headline"]) for x in numbers["verdict"]
     ]
     return str(
         Markup("<div>{}<table><caption>{}</caption>{}</table><p>{}</p></div>").format(
             Markup().join(headlines),
-            wording.scope(said),
+            wording.scope(numbers),
             Markup().join([head, *rows]),
             REST,
         )

@@ -40,14 +40,14 @@ def write(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     results.save(found, directory)
-    said = {**summary(found, title=title), "config": config}
-    numbers = json.dumps(said, indent=1, allow_nan=False)
+    numbers = {**summary(found, title=title), "config": config}
+    numbers = json.dumps(numbers, indent=1, allow_nan=False)
     (directory / "results.json").write_text(numbers + "\n", encoding="utf-8")
-    (directory / "curves.png").write_bytes(pictures.readme(found, said))
-    (directory / "report.md").write_text(markdown(said), encoding="utf-8")
-    (directory / "index.html").write_text(page.page(found, said), encoding="utf-8")
-    show(said, console or Console(highlight=False))
-    return said
+    (directory / "curves.png").write_bytes(pictures.readme(found, numbers))
+    (directory / "report.md").write_text(markdown(numbers), encoding="utf-8")
+    (directory / "index.html").write_text(page.page(found, numbers), encoding="utf-8")
+    show(numbers, console or Console(highlight=False))
+    return numbers
 
 
 def show(summary: dict[str, Any], console: Console) -> None:

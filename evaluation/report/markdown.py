@@ -82,8 +82,8 @@ def _field(field: tables.Field) -> str:
 def _tasks(summary: Summary) -> str:
     names = list(summary["settings"]["optimizers"])
     rows = []
-    for task, of in summary["tasks"].items():
-        columns = [_means(of["rows"], metric) for metric in ("final", "test")]
+    for task, entry in summary["tasks"].items():
+        columns = [_means(entry["rows"], metric) for metric in ("final", "test")]
         fields = [" / ".join(pair) for pair in zip(*columns, strict=True)]
         rows.append([_safe(task), *fields])
     return _table(["", *map(_safe, names)], rows)

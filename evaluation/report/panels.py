@@ -81,9 +81,9 @@ def speedups(summary: Mapping[str, Any]) -> Draw:
     def draw(axes: Axes, styles: Styles) -> None:
         rows, shown = summary["standings"], _scored(summary, "speedup", styles)
         for y, (name, style) in enumerate(shown.items()):
-            own = _interval(axes, rows[name]["speedup"], y, style)
+            drawn = _interval(axes, rows[name]["speedup"], y, style)
             if least(rows[name]):
-                axes.plot(own["high"], y, marker=ARROW, ms=9, color=style["color"])
+                axes.plot(drawn["high"], y, marker=ARROW, ms=9, color=style["color"])
         _names(axes, list(shown))
         reference = summary["settings"]["reference"]
         axes.set_xlabel(f"speed-up over {reference} in steps (better →)", loc="right")
@@ -104,8 +104,8 @@ def ratios(summary: Mapping[str, Any]) -> Draw:
             for y, (name, style) in enumerate(shown.items()):
                 if summary["standings"][name][key] is None:
                     continue
-                own = {**style, "mec": style["color"], "mew": 1.2, **fill}
-                _interval(axes, summary["standings"][name][key], y + shift, own)
+                look = {**style, "mec": style["color"], "mew": 1.2, **fill}
+                _interval(axes, summary["standings"][name][key], y + shift, look)
             key_look = {"color": ink, "marker": "o", "ls": "", "mec": ink, **fill}
             axes.plot([], [], label=label, **key_look)
         _names(axes, list(shown))
@@ -171,10 +171,12 @@ def growth(results: Results, line: str) -> Draw:
 def lines(settings: Mapping[str, Any]) -> dict[str, dict[int, str]]:
     """Returns {line: {factor: task}}, factors ascending, of what has grown."""
     found: dict[str, dict[int, str]] = {}
-    for task, of in settings["tasks"].items():
-        if of["growth"]:
-            found.setdefault(of["growth"]["line"], {})[of["growth"]["factor"]] = task
-    return {line: dict(sorted(of.items())) for line, of in found.items()}
+    for task, setting in settings["tasks"].items():
+        if setting["growth"]:
+            found.setdefault(setting["growth"]["line"], {})[
+                setting["growth"]["factor"]
+            ] = task
+    return {line: dict(sorted(by_factor.items())) for line, by_factor in found.items()}
 
 
 def _scored(summary: Mapping[str, Any], key: str, styles: Styles) -> Styles:

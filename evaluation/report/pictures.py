@@ -174,5 +174,5 @@ def _shares(pool: time_to_target.Pool, unit: str) -> str:
         f"{name} {', '.join(map(share, row))}"
         for name, row in zip(pool.optimizers, rows, strict=True)
     ]
-    said = ", ".join(f"{tau:g}" for tau in taus)
-    return f"Share of tasks within {said} times the fastest: {'; '.join(texts)}."
+    ratios = ", ".join(f"{tau:g}" for tau in taus)
+    return f"Share of tasks within {ratios} times the fastest: {'; '.join(texts)}."

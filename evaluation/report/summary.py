@@ -40,7 +40,7 @@ def summary(results: Results, *, title: str | None = None) -> dict[str, Any]:
     """
     ranked = standings.standings(results)
     aims = time_to_target.targets(results)
-    said = {
+    numbers = {
         "title": title or f"Optimizers on {results.settings['suite']}",
         "metrics": EXPLAINED,
         "standings": {name: _standing(one) for name, one in ranked.items()},
@@ -57,8 +57,8 @@ def summary(results: Results, *, title: str | None = None) -> dict[str, Any]:
         "environment": results.environment,
         "made": results.made,
     }
-    said = _jsonable(said)
-    return {"verdict": [x._asdict() for x in verdicts.verdicts(said)], **said}
+    numbers = _jsonable(numbers)
+    return {"verdict": [x._asdict() for x in verdicts.verdicts(numbers)], **numbers}
 
 
 def _standing(one: standings.Standing) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def _standing(one: standings.Standing) -> dict[str, Any]:
 
 def _rows(results: Results, task: str) -> Iterator[dict[str, Any]]:
     """Yields what each optimizer does on a task."""
-    for name, of in results.settings["optimizers"].items():
+    for name, settings in results.settings["optimizers"].items():
         cell = results.cell(name, task)
-        row = {"optimizer": name, "baseline": of["baseline"], "error": cell.error}
+        row = {"optimizer": name, "baseline": settings["baseline"], "error": cell.error}
         if cell.error:
             yield row
             continue
@@ -108,7 +108,7 @@ def _speedup(results: Results, name: str, task: str) -> dict[str, Any] | None:
 def _comparisons(results: Results) -> Iterator[dict[str, Any]]:
     """Yields each candidate against the baseline that does best, by task and metric."""
     optimizers = results.settings["optimizers"]
-    baselines = [name for name, of in optimizers.items() if of["baseline"]]
+    baselines = [name for name, settings in optimizers.items() if settings["baseline"]]
     for task in results.settings["tasks"]:
         for metric in METRICS:
             values = {
@@ -138,9 +138,9 @@ def _control(results: Results) -> Iterator[dict[str, Any]]:
     if lower. That it is chosen and judged on the same seeds flatters the baseline.
     """
     optimizers = results.settings["optimizers"]
-    for name, of in optimizers.items():
-        for baseline, its in optimizers.items():
-            if of["trials"] or of["baseline"] or not its["trials"]:
+    for name, settings in optimizers.items():
+        for baseline, tuned in optimizers.items():
+            if settings["trials"] or settings["baseline"] or not tuned["trials"]:
                 continue
             tasks = list(results.settings["tasks"])
             if not _ended(results, name, tasks):

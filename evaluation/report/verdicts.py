@@ -39,8 +39,8 @@ def verdicts(summary: Summary) -> list[Verdict]:
     reference = summary["settings"]["reference"]
     named = [
         name
-        for name, of in optimizers.items()
-        if not of["baseline"] and name != reference
+        for name, settings in optimizers.items()
+        if not settings["baseline"] and name != reference
     ]
     if named and reference and not _failed(reference, summary):
         return [_verdict(name, summary) for name in named]
@@ -120,8 +120,8 @@ def _compared(summary: Summary) -> list[str]:
     reference = summary["settings"]["reference"]
     return [
         task
-        for task, of in summary["tasks"].items()
-        for row in of["rows"]
+        for task, entry in summary["tasks"].items()
+        for row in entry["rows"]
         if row["optimizer"] == reference and not row["error"]
     ]
 
@@ -129,8 +129,8 @@ def _compared(summary: Summary) -> list[str]:
 def _lost(name: str, summary: Summary) -> dict[str, str]:
     """Returns {task: why} of tasks on which an optimizer has no final loss."""
     found = {}
-    for task, of in summary["tasks"].items():
-        (row,) = (row for row in of["rows"] if row["optimizer"] == name)
+    for task, entry in summary["tasks"].items():
+        (row,) = (row for row in entry["rows"] if row["optimizer"] == name)
         if row["error"]:
             found[task] = row["error"]
         elif all(x is None for x in row["metrics"]["final"]["values"]):
@@ -168,8 +168,8 @@ def _listed(names: Sequence[str]) -> str:
 def _best(summary: Summary) -> str:
     """Returns who has the lowest mean test loss, on how many tasks."""
     winners, clear = [], 0
-    for of in summary["tasks"].values():
-        ran = {x["optimizer"]: x["metrics"] for x in of["rows"] if not x["error"]}
+    for entry in summary["tasks"].values():
+        ran = {x["optimizer"]: x["metrics"] for x in entry["rows"] if not x["error"]}
         found = {name: x["test"] for name, x in ran.items()}
         means = {k: x["value"] for k, x in found.items() if x["value"] is not None}
         first = [name for name, mean in means.items() if mean == min(means.values())]
@@ -184,10 +184,10 @@ def _best(summary: Summary) -> str:
 
 def _outcomes(name: str, summary: Summary) -> Iterator[str]:
     """Yields on how many tasks a candidate is better, level, or worse."""
-    own = [c for c in summary["comparisons"] if c["candidate"] == name]
+    comparisons = [c for c in summary["comparisons"] if c["candidate"] == name]
     parts = []
     for metric in METRICS:
-        found = [c["outcome"] for c in own if c["metric"] == metric]
+        found = [c["outcome"] for c in comparisons if c["metric"] == metric]
         counts = [f"{found.count(x)} {x}" for x in OUTCOMES if x in found]
         if counts:
             parts.append(f"{REPORTED[metric].title}: {', '.join(counts)}")

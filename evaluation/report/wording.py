@@ -11,8 +11,8 @@ SATURATED = 0.03  # of the loss that the last doubling of the trials took off
 def failures(summary: Summary) -> list[str]:
     """Returns a sentence for each cell that failed, and for each with diverged runs."""
     found = []
-    for task, of in summary["tasks"].items():
-        for row in of["rows"]:
+    for task, entry in summary["tasks"].items():
+        for row in entry["rows"]:
             who = f"{row['optimizer']} on {task}"
             if row["error"]:
                 found.append(f"{who} failed: {row['error']}")

@@ -72,10 +72,10 @@ def paired(tx: Any) -> Transformation:
         return tx.init(both), both.slow
 
     def update(grads, state, params, **extra):
-        own, slow = state
+        inner, slow = state
         both = optax.LookaheadParams(fast=params, slow=slow)
-        updates, own = tx.update(grads, own, both, **extra)
-        return updates.fast, (own, optax.apply_updates(slow, updates.slow))
+        updates, inner = tx.update(grads, inner, both, **extra)
+        return updates.fast, (inner, optax.apply_updates(slow, updates.slow))
 
     return Transformation(init, update)
 

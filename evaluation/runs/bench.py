@@ -119,8 +119,8 @@ class Bench:
         runs made after it are, to the bit, what they would have been.
         """
         whats = {
-            (h, s): self._what(stand, num_steps, own, seed)
-            for (h, own), (s, seed) in itertools.product(
+            (h, s): self._what(stand, num_steps, chosen, seed)
+            for (h, chosen), (s, seed) in itertools.product(
                 enumerate(hyperparameters), enumerate(seeds)
             )
         }
@@ -161,12 +161,12 @@ class Bench:
         what = what | {"machine": machine.machine()}
         found = self.store.get([what])
         if not found:
-            own = dict(hyperparameters)
+            chosen = dict(hyperparameters)
             measured = cost(
                 place.track,
                 stand.contender,
                 num_steps=place.num_steps,
-                hyperparameters=own,
+                hyperparameters=chosen,
             )
             self.store.put(
                 [(what, {k: np.array(x) for k, x in measured._asdict().items()})]
@@ -201,16 +201,16 @@ class Progress:
         self.works, self.say, self.done = list(works), say, 0
         self.seconds, self.worked = 0.0, 0.0
 
-    def begin(self, said: str) -> str:
+    def begin(self, what: str) -> str:
         """Returns what the next cell is, and about how long it takes."""
         speed = self.worked / self.seconds if self.worked else SPEED
         seconds = _duration(self.works[self.done] / speed)
         return (
-            f"{said}: compiling and running, about {seconds}; "
+            f"{what}: compiling and running, about {seconds}; "
             f"{self.done + 1} of {len(self.works)}"
         )
 
-    def cell(self, said: str, seconds: float, fresh: bool) -> None:
+    def cell(self, what: str, seconds: float, fresh: bool) -> None:
         """Says that a cell is done; its time counts if runs were made for it."""
         work = self.works[self.done]
         self.done += 1
@@ -221,7 +221,7 @@ class Progress:
         if left and self.worked:
             rest = f", about {_duration(self.seconds / self.worked * left)} left"
         took = f"{seconds:.1f} s" if fresh else "kept from before"
-        self.say(f"{said}: {took}; {self.done} of {len(self.works)}{rest}")
+        self.say(f"{what}: {took}; {self.done} of {len(self.works)}{rest}")
 
 
 def _rectangles(

@@ -173,12 +173,12 @@ def _reported(
 
     All are run, also where some are equal: one program then serves all lengths.
     """
-    own = {key: x.hyperparameters for key, x in choices.items()}
-    own["default"] = stand.contender.defaults
+    chosen = {key: x.hyperparameters for key, x in choices.items()}
+    chosen["default"] = stand.contender.defaults
     found = maker.run(
-        stand, num_steps=num_steps, seeds=seeds, hyperparameters=[*own.values()]
+        stand, num_steps=num_steps, seeds=seeds, hyperparameters=[*chosen.values()]
     )
-    return {key: found.of(i) for i, key in enumerate(own)}
+    return {key: found.of(i) for i, key in enumerate(chosen)}
 
 
 def stand_at(entrant: Baseline, place: Place) -> tuple[Stand, float]:
@@ -209,11 +209,11 @@ def tuned(
         seen = tuning.Seen(seen.hyperparameters + new, scores)
     if not parts:
         return None, {}
-    own = seen.hyperparameters
+    tried = seen.hyperparameters
     choices = {
-        metric: tuning.choose(x, own, baseline.space) for metric, x in values.items()
+        metric: tuning.choose(x, tried, baseline.space) for metric, x in values.items()
     }
-    return Tried(own, values, found.valid), choices
+    return Tried(tried, values, found.valid), choices
 
 
 def _edge_notes(cell: Cell) -> Iterator[str]:

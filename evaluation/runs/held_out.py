@@ -54,8 +54,8 @@ def _whole(
     if count:
         means.append(jax.lax.map(lambda x: _score(task, params, key, x, state), chunks))
     if len(jax.tree.leaves(rest)[0]):
-        own = _score(task, params, key, rest, state)
-        means.append(jax.tree.map(jnp.atleast_1d, own))
+        remainder = _score(task, params, key, rest, state)
+        means.append(jax.tree.map(jnp.atleast_1d, remainder))
     loss, correct, counts = jax.tree.map(lambda *x: jnp.concatenate(x), *means)
     counts = counts / jnp.maximum(counts.sum(), 1)
     return jnp.dot(loss, counts), jnp.dot(correct, counts)

@@ -118,9 +118,9 @@ def save(results: Results, directory: Path) -> None:
     """Writes `FILES` to a directory that exists."""
     arrays: dict[str, np.ndarray] = {}
     cells = [_packed(cell, f"{i}", arrays) for i, cell in enumerate(results.cells)]
-    said = results._asdict() | {"cells": cells}
+    packed = results._asdict() | {"cells": cells}
     # Losses that are not finite are infinities in this file, as JSON has none.
-    text = json.dumps(said, indent=1)
+    text = json.dumps(packed, indent=1)
     (directory / FILES[0]).write_text(text + "\n", encoding="utf-8")
     with open(directory / FILES[1], "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -134,10 +134,10 @@ def load(directory: str | os.PathLike) -> Results:
     """
     directory = Path(directory)
     try:
-        said = json.loads((directory / FILES[0]).read_text(encoding="utf-8"))
+        packed = json.loads((directory / FILES[0]).read_text(encoding="utf-8"))
         arrays = dict(np.load(directory / FILES[1]))
         cells = [
-            _unpacked(cell, f"{i}", arrays) for i, cell in enumerate(said["cells"])
+            _unpacked(cell, f"{i}", arrays) for i, cell in enumerate(packed["cells"])
         ]
     except FileNotFoundError as error:
         raise ValueError(f"{directory} holds no evaluation: {error}.") from error
@@ -146,12 +146,12 @@ def load(directory: str | os.PathLike) -> Results:
             f"the evaluation in {directory} is damaged: {error}."
         ) from error
     return Results(
-        settings=said["settings"],
+        settings=packed["settings"],
         cells=tuple(cells),
-        seconds=said["seconds"],
-        notes=tuple(said["notes"]),
-        environment=said["environment"],
-        made=said["made"] if "made" in said else {},
+        seconds=packed["seconds"],
+        notes=tuple(packed["notes"]),
+        environment=packed["environment"],
+        made=packed["made"] if "made" in packed else {},
     )
 
 
@@ -181,33 +181,33 @@ def _packed(cell: Cell, key: str, arrays: dict[str, np.ndarray]) -> dict[str, An
     }
 
 
-def _unpacked(said: dict[str, Any], key: str, arrays: dict[str, Any]) -> Cell:
+def _unpacked(packed: dict[str, Any], key: str, arrays: dict[str, Any]) -> Cell:
     def curves(name: str) -> Curves:
         return Curves(*(arrays[f"{key}/{name}/{field}"] for field in Curves._fields))
 
     chosen = {
         metric: Chosen(choice and _choice(choice), curves(f"chosen/{metric}"))
-        for metric, choice in said["chosen"].items()
+        for metric, choice in packed["chosen"].items()
     }
-    tried = said["tried"]
+    tried = packed["tried"]
     if tried is not None:
-        values = {m: arrays[f"{key}/tried/{m}"] for m in said["metrics"]}
+        values = {m: arrays[f"{key}/tried/{m}"] for m in packed["metrics"]}
         tried = Tried(tried, values, arrays[f"{key}/tried/looks"])
     return Cell(
-        optimizer=said["optimizer"],
-        task=said["task"],
-        error=said["error"],
+        optimizer=packed["optimizer"],
+        task=packed["task"],
+        error=packed["error"],
         chosen=chosen,
         tried=tried,
         aims=arrays.get(f"{key}/aims"),
-        longer={factor: curves(f"longer/{factor}") for factor in said["longer"]},
-        cost=said["cost"] and Cost(*said["cost"]),
-        state_bytes=said["state_bytes"],
+        longer={factor: curves(f"longer/{factor}") for factor in packed["longer"]},
+        cost=packed["cost"] and Cost(*packed["cost"]),
+        state_bytes=packed["state_bytes"],
     )
 
 
-def _choice(said: list[Any]) -> Choice:
-    hyperparameters, score, edges = said
+def _choice(packed: list[Any]) -> Choice:
+    hyperparameters, score, edges = packed
     return Choice(hyperparameters, score, tuple(edges))
 
 

@@ -231,8 +231,8 @@ def _rates(baseline: Baseline, tuning: Tuning) -> int | None:
 
 def check(tuning: Tuning, seeds: Sequence[int]) -> None:
     """Raises ValueError for an unknown protocol, no trials, or seeds in both roles."""
-    own = tuning._replace(seeds=tuple(tuning.seeds))._asdict()
-    checks.check(Tuning, "tuning", own)
+    used = tuning._replace(seeds=tuple(tuning.seeds))._asdict()
+    checks.check(Tuning, "tuning", used)
     known("tuning protocol", tuning.protocol, PROTOCOLS)
     if tuning.trials < 1 or (tuning.learned or 0) < 0 or not tuning.seeds or not seeds:
         raise ValueError(f"need trials and seeds, got {tuning} and {seeds=}.")
@@ -244,9 +244,9 @@ def check(tuning: Tuning, seeds: Sequence[int]) -> None:
             f"seeds {both} are both for tuning and for reporting; results on seeds "
             "that were tuned on flatter the tuned."
         )
-    for own in (tuning.seeds, seeds):
-        if len({*own}) < len(own):
-            raise ValueError(f"seeds repeat: {list(own)}.")
+    for used in (tuning.seeds, seeds):
+        if len({*used}) < len(used):
+            raise ValueError(f"seeds repeat: {list(used)}.")
 
 
 def choose(

@@ -19,16 +19,16 @@ def budgets(results: Results) -> dict[str, dict[str, Any]]:
     """
     settings, found = results.settings, {}
     seeds = len(settings["tuning"]["seeds"])
-    for name, of in settings["optimizers"].items():
+    for name, setting in settings["optimizers"].items():
         lengths = {1}
         if name in (settings["reference"], entrants.CONSTANT):
             lengths |= {*settings["reference_lengths"]}
         steps = sum(settings["tasks"][x]["num_steps"] for x in _at(name, results))
         curve = by_trials(results, name)
         found[name] = {
-            "trials": of["trials"],
-            "tuning_seeds": seeds if of["trials"] else 0,
-            "tuning_steps": of["trials"] * seeds * steps * sum(lengths),
+            "trials": setting["trials"],
+            "tuning_seeds": seeds if setting["trials"] else 0,
+            "tuning_steps": setting["trials"] * seeds * steps * sum(lengths),
             "reporting_seeds": len(settings["seeds"]),
             "by_trials": None if curve is None else curve.tolist(),
             "last_doubling": None if curve is None else last_doubling(curve),
@@ -67,10 +67,10 @@ def _at(name: str, results: Results) -> Iterator[str]:
     settings = results.settings
     transfer, twin = settings["tuning"]["transfer"], name == settings["reference"]
     pairs = {}
-    for task, of in settings["tasks"].items():
+    for task, setting in settings["tasks"].items():
         # Under transfer only what tasks grew from is tuned on.
-        place = of["growth"]["base"] if transfer and of["growth"] else task
+        place = setting["growth"]["base"] if transfer and setting["growth"] else task
         pairs[place, "own"] = place
-        if twin and of.get("twin"):
+        if twin and setting.get("twin"):
             pairs[place, "twin"] = place
     yield from pairs.values()

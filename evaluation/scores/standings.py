@@ -114,8 +114,8 @@ def standings(results: Results) -> dict[str, Standing]:
     return {
         name: _standing(results, name)._replace(
             algoperf={
-                rule: {unit: _number(x.get(name)) for unit, x in of.items()}
-                for rule, of in points.items()
+                rule: {unit: _number(x.get(name)) for unit, x in by_unit.items()}
+                for rule, by_unit in points.items()
             }
         )
         for name in results.settings["optimizers"]
@@ -246,10 +246,10 @@ def _row(cell: Cell, metric: str) -> np.ndarray | None:
     """Returns [s], a metric of the reporting runs."""
     if cell.error:
         return None
-    tuned_for, of = REPORTED[metric][1:]
+    tuned_for, measure = REPORTED[metric][1:]
     found = cell.best(tuned_for).curves
     with np.errstate(invalid="ignore", over="ignore"):
-        values = of(found).astype(np.float64)[0]
+        values = measure(found).astype(np.float64)[0]
     diverged = np.nan if "accuracy" in metric else np.inf
     return np.where(found.finite[0], values, diverged)
 

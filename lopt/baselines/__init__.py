@@ -59,9 +59,9 @@ def _baseline(
     schedule = {"schedule": tuple(SCHEDULES)} if scheduled else {}
     space = schedule | {"warmup": WARMUPS} | space
     parameters = inspect.signature(build).parameters
-    own = {name: parameters[name].default for name in space if name in parameters}
+    declared = {name: parameters[name].default for name in space if name in parameters}
     chosen = {"schedule": "cosine", "warmup": 0.05, "learning_rate": default_rate}
-    defaults = {name: (own | chosen)[name] for name in space}
+    defaults = {name: (declared | chosen)[name] for name in space}
     return Baseline(build, space, defaults, eval_params, traced=True)
 
 

@@ -90,8 +90,8 @@ def features(
     col = jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])
     tensor = time.astype(full.dtype)
     if filled is not None:
-        own = signal(grad, history, filled, matrices).astype(full.dtype)
-        tensor = jnp.concatenate([tensor, own])
+        signals = signal(grad, history, filled, matrices).astype(full.dtype)
+        tensor = jnp.concatenate([tensor, signals])
     inputs = Features(full, row, col, tensor)
     scales = inputs._replace(
         full=_scale(full),

@@ -134,8 +134,8 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
         known(f"optimizer of {report}:", name, standings)
     shown = [
         one
-        for one, of in settings["optimizers"].items()
-        if one == name or of["baseline"]
+        for one, entry in settings["optimizers"].items()
+        if one == name or entry["baseline"]
     ]
     summary = {
         **{key: settings[key] for key in ("seeds", "tuning", "reference")},
@@ -145,10 +145,10 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
         "tasks": {
             task: {
                 row["optimizer"]: _kept(row)
-                for row in of["rows"]
+                for row in entry["rows"]
                 if row["optimizer"] in shown
             }
-            for task, of in results["tasks"].items()
+            for task, entry in results["tasks"].items()
         },
     }
     others = artifact.read(Path(directory)).card["evaluation"] or {}
@@ -161,9 +161,9 @@ def _kept(row: dict[str, Any]) -> dict[str, Any]:
         return {"error": row["error"]}
     taken = row["metrics"] | {"speedup": row["speedup"]}
     return {
-        name: {key: _short(x) for key, x in of.items() if key != "values"}
-        for name, of in taken.items()
-        if name in SHOWN and of
+        name: {key: _short(x) for key, x in interval.items() if key != "values"}
+        for name, interval in taken.items()
+        if name in SHOWN and interval
     }
 
 

@@ -37,8 +37,8 @@ def started(
         return rule
     shipped = ROOT / source  # of a recipe's stage, from wherever it is run
     theta, _, card = catalogue.read(shipped if shipped.is_dir() else source)
-    its, own = _flat(card["rule"]), _flat(section)
-    wrong = sorted(k for k in its | own if its.get(k) != own.get(k))
+    theirs, ours = _flat(card["rule"]), _flat(section)
+    wrong = sorted(k for k in theirs | ours if theirs.get(k) != ours.get(k))
     if set(wrong) - set(changed):
         raise ValueError(
             f"config.theta.start: {source} is of another rule; they differ in "

@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
       metrics: scalars by name; always `objective` (whose gradient is estimated),
         `restarts` and `diverged` (counts of workers), `valid` (the number of
         workers averaged over) and `snr`, the signal-to-noise ratio |grad|^2 over the
-        sum of `variance` (FORMULAS 2), NaN with less than two of them. With imitation
+        sum of `variance`, NaN with less than two of them. With imitation
         also `direction` and `magnitude`, how unlike the expert updates are
         (`Unlikeness`).
       variance: pytree like theta, that of the mean over workers, where it is known.

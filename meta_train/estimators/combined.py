@@ -89,7 +89,7 @@ def combine(first: Estimator, second: Estimator, *, decay: float) -> Estimator:
     ) -> tuple[Estimate, CombinedState]:
         each = zip(pair, state.own, jax.random.split(key), strict=True)
         found, own = zip(
-            *(one.estimate(theta, its, data, k) for one, its, k in each), strict=True
+            *(one.estimate(theta, part, data, k) for one, part, k in each), strict=True
         )
         able = jnp.stack([x.metrics["valid"] > 0 for x in found])
         share = jax.tree.map(

@@ -185,8 +185,10 @@ def _inners(
     given = {"rule": rule, "family": family, "horizon": horizon}
 
     def built(window: int, stagger: bool) -> Inner:
-        own = {"window": window, "stagger": stagger}
-        return settings.call(options.inner, "config.inner", section, **given, **own)
+        window_args = {"window": window, "stagger": stagger}
+        return settings.call(
+            options.inner, "config.inner", section, **given, **window_args
+        )
 
     return {True: built(problem.horizon, False), False: built(problem.window, True)}
 

@@ -85,8 +85,8 @@ def _prepare(name: str, root: pathlib.Path) -> str:
 
 def _check_tensorflow(builder: Any) -> None:
     """Raises ModuleNotFoundError for sets of TFDS, whose readers are TensorFlow's."""
-    own = type(builder).__module__.startswith("tensorflow_datasets.")
-    if own and importlib.util.find_spec("tensorflow") is None:
+    shipped = type(builder).__module__.startswith("tensorflow_datasets.")
+    if shipped and importlib.util.find_spec("tensorflow") is None:
         raise ModuleNotFoundError(
             "TFDS prepares its sets with TensorFlow, which loading does not need; "
             'run `pip install tensorflow`, or `pip install "lopt[prepare]"`.'

@@ -25,9 +25,9 @@ class Network(nn.Module):
     """An encoder, a bottleneck of fixed size, a decoder, and the readout.
 
     The bottleneck goes from what grows with width to what does not, so under muP it is
-    an output layer (FORMULAS 1.2). Where latents are drawn it can start at zero, as the
-    noise keeps the decoder alive; initial codes, which shrink with width, then pull no
-    two widths apart. Else it must not: nothing would flow.
+    an output layer (docs/formulas.md). Where latents are drawn it can start at zero,
+    because the noise keeps the decoder alive; initial codes, which shrink with width,
+    then pull no two widths apart. Else it must not: nothing would flow.
 
     Attributes:
       width: units per hidden layer.

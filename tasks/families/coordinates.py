@@ -132,13 +132,13 @@ def places(height: int, width: int) -> dict[Split, np.ndarray]:
     """
     rows, columns = np.indices((height, width))
     other = (rows + columns) % 2 == 1
-    of = {
+    places = {
         "train": ~other,
         "inner_valid": other & (rows % 4 == 0),
         "outer_valid": other & (rows % 4 == 1),
         "test": other & (rows % 4 >= 2),
     }
-    return {split: np.argwhere(mask) for split, mask in of.items()}
+    return {split: np.argwhere(mask) for split, mask in places.items()}
 
 
 def _task(

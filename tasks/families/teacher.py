@@ -120,8 +120,8 @@ def teacher_student(
     network = functools.partial(
         Network, outputs=outputs, activations=layers.known_activations(activations)
     )
-    own = {"width": teacher_width, "base_width": teacher_width}
-    teacher = network(**own, depth=teacher_depth, zero_readout=False)
+    widths = {"width": teacher_width, "base_width": teacher_width}
+    teacher = network(**widths, depth=teacher_depth, zero_readout=False)
     student, base, wider = (
         network(width=w, base_width=base_width, depth=depth, zero_readout=zero_readout)
         for w in (width, base_width, 2 * width)

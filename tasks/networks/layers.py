@@ -114,7 +114,7 @@ class Readout(nn.Module):
     """Output layer: under muP, x W base_fan_in/fan_in + b, with b after the multiplier.
 
     A bias inside the multiplier would learn more slowly as width grows
-    (FORMULAS 1.2; arXiv:2203.03466, Table 8, arXiv:2406.00153).
+    (docs/formulas.md; arXiv:2203.03466, Table 8, arXiv:2406.00153).
 
     Attributes:
       features: outputs; they do not grow with width.

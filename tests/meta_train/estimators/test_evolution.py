@@ -113,7 +113,7 @@ def drifting(name, *, noise, window=5, horizon=7, num_windows=7):
 
 @pytest.mark.parametrize("name", ["pes", "nres"])
 def test_estimate_is_exact_on_a_linear_problem(name):
-    # The published test (FORMULAS 2): 2.3 to 3.4 with the scores of another run.
+    # The published test (docs/formulas.md): 2.3 to 3.4 with the scores of another run.
     agree(drifting(name, noise=dict(sigma=1.0)), np.full(1, 4.0), within=0.02)
 
 
