@@ -3,7 +3,8 @@
     python -m benchmarks.releases docs/releases.md
 
 The page keeps its text; a test compares the table with the cards. An evaluation may
-be drawn beside it: `--draw runs/wider` makes `docs/releases-wider-v1.png`.
+be drawn beside it: `--draw runs/wider` makes `docs/releases-wider-v1.png`; `--overview`
+makes `docs/speedups.png` of what the cards say, for the README.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from evaluation.report import panels, style
 from evaluation.report.tables import NONE
 from evaluation.report.wording import bounds, least, number
 from evaluation.runs import results
+from lopt.baselines import BASELINES
 
 COLUMNS = (
     "suite",
@@ -29,6 +31,12 @@ COLUMNS = (
     "test loss",
     "diverged",
 )
+
+SHOWN = ("mu_mlp", "mu_norm")
+SUITES = {
+    "in-dist-v1": "families that they were trained on",
+    "transfer-v2": "families that they never saw",
+}
 
 
 def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
@@ -92,15 +100,43 @@ def titled(found: results.Results, task: str, split: str) -> panels.Draw:
     return draw
 
 
+def overview() -> bytes:
+    """Returns, as PNG, speed-ups over tuned Adam on trained and on unseen families."""
+    shown, optimizers = {}, {}
+    for rule in SHOWN:
+        for suite, found in (lopt.read(rule).card["evaluation"] or {}).items():
+            names = (rule, *(x for x in found["standings"] if x in BASELINES))
+            shown.setdefault(suite, {}).update(
+                {name: found["standings"][name] for name in names}
+            )
+            optimizers |= {name: {"baseline": name not in SHOWN} for name in names}
+    draws = [_speedups(shown[suite], title) for suite, title in SUITES.items()]
+    return style.png([draws], optimizers)
+
+
+def _speedups(standings: dict[str, Any], title: str) -> panels.Draw:
+    summary = {"standings": standings, "settings": {"reference": "tuned Adam"}}
+    panel = panels.speedups(summary)
+
+    def draw(axes: Any, styles: Any) -> None:
+        panel(axes, {name: styles[name] for name in styles if name in standings})
+        axes.set_title(title)
+
+    return draw
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Renews the table of a page, and draws evaluations beside it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
     parser.add_argument("--draw", type=Path, nargs="*", default=[], help="evaluations")
+    parser.add_argument("--overview", action="store_true", help="for the README")
     given = parser.parse_args(arguments)
     given.page.write_text(
         renewed(given.page.read_text(encoding="utf-8")), encoding="utf-8"
     )
+    if given.overview:
+        given.page.with_name("speedups.png").write_bytes(overview())
     for found in map(results.load, given.draw):
         name = f"{given.page.stem}-{found.settings['suite']}.png"
         given.page.with_name(name).write_bytes(picture(found))

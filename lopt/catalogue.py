@@ -5,7 +5,7 @@ import importlib.resources
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import optax
 
@@ -23,6 +23,21 @@ class Verdicts(dict):
         return "\n".join(f"{name:{width}}  {text}" for name, text in self.items())
 
 
+@overload
+def load(name_or_path: None = None) -> Verdicts: ...
+
+
+@overload
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    num_steps: Any = None,
+    mup: widths.Info | None = None,
+    learning_rate: Any = None,
+    guard: Any = None,
+) -> optax.GradientTransformationExtraArgs: ...
+
+
 def load(
     name_or_path: str | os.PathLike | None = None,
     *,
@@ -31,38 +46,43 @@ def load(
     learning_rate: Any = None,
     guard: Any = None,
 ) -> optax.GradientTransformationExtraArgs | Verdicts:
-    """Returns a released rule, or one at a path, as an Optax optimizer.
+    """Returns a learned optimizer, released or of your own, as an Optax optimizer.
 
-    Its updates descend: add them to the parameters, and do not scale them by a
-    negative learning rate. Without arguments it returns what there is, {name: verdict}.
+    Add its updates to the parameters: they already descend, so do not multiply them by
+    a negative learning rate. Without arguments, `load` returns the released rules with
+    a verdict on each.
 
     Args:
-      name_or_path: a name of `released()`; anything else is a directory, of which `~`
-        is home.
-      num_steps: updates you will do; needed by rules whose time or schedule is relative
-        to it, which after so many move nothing (where the schedule ends at 0) or may
-        diverge. Those with inputs of `features.signal` count leaves of two axes or more
-        as the model's depth: layers stacked in one leaf (see `unstacked`), or left to
-        others by `multi_transform`, are not counted, and steps may be too long.
-      mup: `lopt.mup.infer(shapes, base_shapes)`; scales updates with width.
-      learning_rate: multiplies updates. A positive number is the peak of the schedule
-        that the rule was trained under, warm-up included, where it has one and
-        `num_steps` is given, and constant otherwise; an Optax schedule of step counts
-        takes its place. By default the schedule with its own peak.
-      guard: learning rate of Adam, a number or a schedule, whose steps are taken where
-        the loss spikes or an update is huge or not finite (`guard.guarded`), and to
-        which `value=` must be passed; None: no guard.
+      name_or_path: the name of a released rule (see `released`), or the directory of an
+        artifact; `~` is the home directory.
+      num_steps: the number of updates that you will do, at least 1. The released rules
+        need it, because their inputs and their schedules depend on the share of the run
+        that is done. After `num_steps` updates a rule stands still or may diverge.
+      mup: how much wider each layer is than at the base width, from
+        `lopt.mup.infer(shapes, base_shapes)`; updates are then scaled as muP asks.
+      learning_rate: multiplies the updates. A number is the peak of the schedule that
+        the rule was trained under, if it has one and `num_steps` is given, and constant
+        otherwise. An Optax schedule replaces the rule's own. By default the rule's own
+        schedule is used with its own peak.
+      guard: learning rate of Adam, a number or a schedule. Where the loss spikes, or an
+        update is huge or not finite, Adam's step is taken instead. Pass the loss to
+        `update` as `value=`. None: no guard.
+
+    A rule with `signal=True`, such as `mu_mlp`, counts the matrices among the leaves to
+    see how deep the model is. Layers that are stacked in one leaf count as one matrix,
+    and layers that `multi_transform` gives to another optimizer are not counted, so its
+    steps may then be too long; `lopt.unstacked` mends the first.
 
     Raises:
-      ValueError: if there is no such artifact, listing the released ones; naming the
-        file and the check that it failed; if `num_steps` is needed and missing, or no
-        whole number from 1; if a learning rate is not a number, negative or not finite;
-        if a guard is asked for of a rule that keeps no averages; or for arguments
+      ValueError: if there is no such artifact (the message lists the released ones), if
+        a file is damaged (the message names the file and the check that failed), if
+        `num_steps` is missing or not a whole number, if a learning rate is negative or
+        not finite, if the rule keeps no averages for a guard, or if there are arguments
         without a name.
 
     Warns:
-      UserWarning: if `num_steps` or `mup` is outside what the rule was trained on; and
-        once, from an `update` outside of `jit`, after `num_steps` updates.
+      UserWarning: if `num_steps` or `mup` is outside the range that the rule was
+        trained on, and once after `num_steps` updates outside of `jit`.
     """
     if name_or_path is None:
         if any(x is not None for x in (num_steps, mup, learning_rate, guard)):
