@@ -37,7 +37,7 @@ def lines() -> Iterator[str]:
     yield from _named("config.family", families.FAMILIES)
     yield ""
     yield f"config.family.name may also be a suite: {', '.join(suites.SUITES)};"
-    yield "config.family.weights then has a number for each task, 1 by default."
+    yield "  weights = {} (dict[str, float])  by which its tasks are drawn, 1 each"
     yield "Wherever there is a name, `module:attribute` does as well."
 
 

@@ -81,8 +81,8 @@ def scores(
     )
     counted = functools.partial(_mean_loss, last, first_seed + jnp.arange(num_seeds))
     each = {}
-    for name, (family, each) in tasks.items():
-        inners = {n: built(family=family, horizon=(n, n)) for n in each}
+    for name, (family, lengths) in tasks.items():
+        inners = {n: built(family=family, horizon=(n, n)) for n in lengths}
         score = jax.jit(functools.partial(_score, counted, inners))
         each[name] = (score, family.data)
     return Scores(each)
