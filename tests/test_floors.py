@@ -32,10 +32,10 @@ FILES = {
     "evaluation": "statistics runs/__init__ runs/held_out runs/curves "
     "runs/fingerprints runs/store runs/tuning runs/adapters runs/entrants runs/costs "
     "runs/bench runs/results runs/cells protocol scores/__init__ scores/algoperf "
-    "scores/time_to_target scores/standings scores/budgets report/wording "
-    "report/verdicts report/summary report/tables report/brief report/text "
-    "report/style report/panels report/pictures report/markdown report/page "
-    "report/files report/__init__ join __init__ __main__",
+    "scores/time_to_target scores/standings scores/budgets report/content "
+    "report/wording report/verdicts report/summary report/tables report/brief "
+    "report/text report/style report/panels report/pictures report/markdown "
+    "report/page report/files report/__init__ join __init__ __main__",
     "meta_train": "__init__ inner/__init__ inner/imitation inner/worker inner/unroll "
     "inner/training inner/options estimators/buffer estimators/base estimators/noise "
     "estimators/* estimators/combined estimators/mixture estimators/__init__ "

@@ -12,8 +12,8 @@ STYLE = "text-align: left; vertical-align: top; padding: 0.2em 1em 0.2em 0"
 def text(results: Results) -> str:
     """Returns what was judged, the verdict, and where the rest is."""
     numbers = summary.summary(results)
-    who = ", ".join(numbers["settings"]["optimizers"])
-    headlines = [one["headline"] for one in numbers["verdict"]]
+    who = ", ".join(numbers.settings["optimizers"])
+    headlines = [one.headline for one in numbers.verdict]
     return "\n".join([f"{wording.scope(numbers)}; {who}.", *headlines, REST])
 
 
@@ -23,9 +23,7 @@ def html(results: Results) -> str:
     table = tables.standings(numbers)
     head = _row("th", ["optimizer", *table.columns])
     rows = [_row("td", [x.name, *map(_field, x.fields)]) for x in table.lines]
-    headlines = [
-        Markup("<p><b>{}</b></p>").format(x["headline"]) for x in numbers["verdict"]
-    ]
+    headlines = [Markup("<p><b>{}</b></p>").format(x.headline) for x in numbers.verdict]
     return str(
         Markup("<div>{}<table><caption>{}</caption>{}</table><p>{}</p></div>").format(
             Markup().join(headlines),

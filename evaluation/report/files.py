@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.report import page, pictures, tables, text, wording
+from evaluation.report.content import Summary, plain
 from evaluation.report.markdown import markdown
 from evaluation.report.summary import summary
 from evaluation.runs import results
@@ -23,7 +24,7 @@ def write(
     title: str | None = None,
     config: Any = None,
     console: Console | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Writes an evaluation to a directory, shows it, and returns its summary.
 
     Files are those of `results.save`, with all curves; `results.json`, the summary with
@@ -40,17 +41,21 @@ def write(
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     results.save(found, directory)
-    numbers = {**summary(found, title=title), "config": config}
-    numbers = json.dumps(numbers, indent=1, allow_nan=False)
-    (directory / "results.json").write_text(numbers + "\n", encoding="utf-8")
-    (directory / "curves.png").write_bytes(pictures.readme(found, numbers))
-    (directory / "report.md").write_text(markdown(numbers), encoding="utf-8")
-    (directory / "index.html").write_text(page.page(found, numbers), encoding="utf-8")
-    show(numbers, console or Console(highlight=False))
-    return numbers
+    what = summary(found, title=title)
+    numbers = {**plain(what), "config": config}
+    files = {
+        "results.json": json.dumps(numbers, indent=1, allow_nan=False) + "\n",
+        "report.md": markdown(what),
+        "index.html": page.page(found, what),
+    }
+    for name, content in files.items():
+        (directory / name).write_text(content, encoding="utf-8")
+    (directory / "curves.png").write_bytes(pictures.readme(found, what))
+    show(what, console or Console(highlight=False))
+    return what
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
+def show(summary: Summary, console: Console) -> None:
     """Prints standings and verdict: plain columns when not on a terminal."""
     table = tables.standings(summary)
     if console.is_terminal:
@@ -61,11 +66,11 @@ def show(summary: dict[str, Any], console: Console) -> None:
         say("", console)
     for failure in wording.failures(summary):
         say(failure, console, style="red")
-    for note in summary["notes"]:
+    for note in summary.notes:
         say(f"warning: {note}", console)
-    for one in summary["verdict"]:
-        say(one["headline"], console, style="bold")
-        for sentence in one["rest"]:
+    for one in summary.verdict:
+        say(one.headline, console, style="bold")
+        for sentence in one.rest:
             say(sentence, console)
 
 

@@ -1,21 +1,19 @@
 """A summary as Markdown, for a README."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from evaluation.report import tables, wording
-
-Summary = Mapping[str, Any]
+from evaluation.report.content import Row, Summary
 
 
 def markdown(summary: Summary) -> str:
     """Returns title, verdict, standings, tasks and protocol, to be read as they are."""
     blocks = [
-        f"## {_safe(summary['title'])}",
+        f"## {_safe(summary.title)}",
         f"{_safe(wording.scope(summary))}.",
         "\n\n".join(
-            f"**{_safe(one['headline'])}** {_safe(' '.join(one['rest']))}".strip()
-            for one in summary["verdict"]
+            f"**{_safe(one.headline)}** {_safe(' '.join(one.rest))}".strip()
+            for one in summary.verdict
         ),
         _measures(tables.standings(summary)),
         "Below a number is the 95 % bootstrap interval over seeds, tasks being fixed. "
@@ -30,7 +28,7 @@ def markdown(summary: Summary) -> str:
 
 def protocol(summary: Summary) -> Iterator[str]:
     """Yields what was run, what was spent on tuning, and what went wrong."""
-    settings = summary["settings"]
+    settings = summary.settings
     yield (
         f"Suite {settings['suite']}: {wording.count(settings['tasks'], 'task')}, seeds "
         f"{', '.join(map(str, settings['seeds']))}."
@@ -44,13 +42,13 @@ def protocol(summary: Summary) -> Iterator[str]:
         f"{'base task' if tuning['transfer'] else 'task'} and metric, on seeds "
         f"{', '.join(map(str, tuning['seeds']))}: {', '.join(spent)}."
     )
-    brought = {name: wording.doubled(x) for name, x in summary["budget"].items()}
+    brought = {name: wording.doubled(x) for name, x in summary.budget.items()}
     if told := [f"{name} {text}" for name, text in brought.items() if text]:
         yield (
             "The last doubling of the trials took off the final training loss, on the "
             f"tuning seeds: {', '.join(told)}."
         )
-    targets = [x["target"] for x in summary["tasks"].values()]
+    targets = [x.target for x in summary.tasks.values()]
     yield (
         f"AlgoPerf scores are in the pool of these optimizers; a target have "
         f"{len(targets) - targets.count(None)} of {wording.count(targets, 'task')}."
@@ -80,27 +78,27 @@ def _field(field: tables.Field) -> str:
 
 
 def _tasks(summary: Summary) -> str:
-    names = list(summary["settings"]["optimizers"])
+    names = list(summary.settings["optimizers"])
     rows = []
-    for task, entry in summary["tasks"].items():
-        columns = [_means(entry["rows"], metric) for metric in ("final", "test")]
+    for task, entry in summary.tasks.items():
+        columns = [_means(entry.rows, metric) for metric in ("final", "test")]
         fields = [" / ".join(pair) for pair in zip(*columns, strict=True)]
         rows.append([_safe(task), *fields])
     return _table(["", *map(_safe, names)], rows)
 
 
-def _means(rows: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+def _means(rows: Sequence[Row], metric: str) -> list[str]:
     """Returns a metric of each optimizer on a task, the best in bold."""
-    ran = {x["optimizer"]: x["metrics"][metric] for x in rows if not x["error"]}
+    ran = {x.optimizer: x.metrics[metric] for x in rows if not x.error}
     best, texts = wording.leader(ran, -1), []
     for row in rows:
-        name = row["optimizer"]
+        name = row.optimizer
         if name not in ran:
             texts.append("failed")
-        elif ran[name]["value"] is None:
+        elif ran[name].value is None:
             texts.append("diverged")
         else:
-            texts.append(_bold(wording.number(ran[name]["value"]), name == best))
+            texts.append(_bold(wording.number(ran[name].value), name == best))
     return texts
 
 

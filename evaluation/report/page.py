@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from evaluation.report import panels, pictures, tables, wording
+from evaluation.report.content import Row, Summary
 from evaluation.report.pictures import Picture
 from evaluation.runs.results import Results
 from evaluation.runs.tuning import DECAY, METRICS
@@ -34,10 +35,10 @@ class Section(NamedTuple):
     target: float | None
     pictures: list[Picture]
     table: tables.Table
-    rows: list[Mapping[str, Any]]
+    rows: list[Row]
 
 
-def page(results: Results, summary: Mapping[str, Any]) -> str:
+def page(results: Results, summary: Summary) -> str:
     """Returns the page; its images are in it, and nothing is loaded from elsewhere."""
     environment = jinja2.Environment(
         autoescape=True,
@@ -54,7 +55,7 @@ def page(results: Results, summary: Mapping[str, Any]) -> str:
         "doubled": wording.doubled,
     }
     source = importlib.resources.files("evaluation") / "page.html"
-    settings = summary["settings"]
+    settings = summary.settings
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         s=summary,
         settings=settings,
@@ -91,16 +92,16 @@ def _intact(sentence: str) -> str:
     return within.sub(lambda x: x[0].replace(" ", "\N{NO-BREAK SPACE}"), sentence)
 
 
-def _sections(results: Results, summary: Mapping[str, Any]) -> list[Section]:
+def _sections(results: Results, summary: Summary) -> list[Section]:
     return [
         Section(
             name=name,
             anchor=f"task-{i}",
             setting=setting,
-            target=summary["tasks"][name]["target"],
+            target=summary.tasks[name].target,
             pictures=pictures.curves(results, summary, name),
             table=tables.task(summary, name),
-            rows=[x for x in summary["tasks"][name]["rows"] if not x["error"]],
+            rows=[x for x in summary.tasks[name].rows if not x.error],
         )
         for i, (name, setting) in enumerate(results.settings["tasks"].items())
     ]

@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
 from evaluation import statistics
+from evaluation.report.content import Summary
 from evaluation.report.style import Draw, Styles
 from evaluation.report.wording import least
 from evaluation.runs.results import Cell, Results
 from evaluation.runs.tuning import DECAY
 from evaluation.scores import algoperf, standings, time_to_target
+from evaluation.statistics import Interval
 
 # Panel -> what its runs are tuned for, and its title.
 SPLITS = {"train": ("final", "training loss"), "valid": ("valid", "validation loss")}
@@ -75,25 +77,25 @@ def profile(pool: time_to_target.Pool, unit: str) -> Draw:
     return draw
 
 
-def speedups(summary: Mapping[str, Any]) -> Draw:
+def speedups(summary: Summary) -> Draw:
     """Returns a panel of speed-ups with intervals, lower bounds with an arrow."""
 
     def draw(axes: Axes, styles: Styles) -> None:
-        rows, shown = summary["standings"], _scored(summary, "speedup", styles)
+        rows, shown = summary.standings, _scored(summary, "speedup", styles)
         for y, (name, style) in enumerate(shown.items()):
-            drawn = _interval(axes, rows[name]["speedup"], y, style)
+            drawn = _interval(axes, rows[name].speedup, y, style)
             if least(rows[name]):
-                axes.plot(drawn["high"], y, marker=ARROW, ms=9, color=style["color"])
+                axes.plot(drawn.high, y, marker=ARROW, ms=9, color=style["color"])
         _names(axes, list(shown))
-        reference = summary["settings"]["reference"]
+        reference = summary.settings["reference"]
         axes.set_xlabel(f"speed-up over {reference} in steps (better →)", loc="right")
 
     return draw
 
 
-def ratios(summary: Mapping[str, Any]) -> Draw:
+def ratios(summary: Summary) -> Draw:
     """Returns a panel of losses over the reference's, with intervals."""
-    reference = summary["settings"]["reference"]
+    reference = summary.settings["reference"]
 
     def draw(axes: Axes, styles: Styles) -> None:
         ink, ground = axes.xaxis.label.get_color(), axes.get_facecolor()
@@ -102,10 +104,10 @@ def ratios(summary: Mapping[str, Any]) -> Draw:
         for key, label, shift in RATIOS:
             fill = {} if key == "loss_ratio" else {"mfc": ground}
             for y, (name, style) in enumerate(shown.items()):
-                if summary["standings"][name][key] is None:
+                if getattr(summary.standings[name], key) is None:
                     continue
                 look = {**style, "mec": style["color"], "mew": 1.2, **fill}
-                _interval(axes, summary["standings"][name][key], y + shift, look)
+                _interval(axes, getattr(summary.standings[name], key), y + shift, look)
             key_look = {"color": ink, "marker": "o", "ls": "", "mec": ink, **fill}
             axes.plot([], [], label=label, **key_look)
         _names(axes, list(shown))
@@ -114,11 +116,11 @@ def ratios(summary: Mapping[str, Any]) -> Draw:
     return draw
 
 
-def tuning(summary: Mapping[str, Any]) -> Draw:
+def tuning(summary: Summary) -> Draw:
     """Returns a panel of what was found by so many trials, over that by all."""
 
     def draw(axes: Axes, styles: Styles) -> None:
-        shown = {name: summary["budget"][name]["by_trials"] for name in styles}
+        shown = {name: summary.budget[name].by_trials for name in styles}
         curves = {name: np.array(x) for name, x in shown.items() if x}
         most = max(map(len, curves.values()))
         for name, curve in curves.items():
@@ -179,10 +181,13 @@ def lines(settings: Mapping[str, Any]) -> dict[str, dict[int, str]]:
     return {line: dict(sorted(by_factor.items())) for line, by_factor in found.items()}
 
 
-def _scored(summary: Mapping[str, Any], key: str, styles: Styles) -> Styles:
+def _scored(summary: Summary, key: str, styles: Styles) -> Styles:
     """Returns the styles of optimizers that have a number; others failed."""
-    rows = summary["standings"]
-    return {name: x for name, x in styles.items() if rows[name][key] is not None}
+    return {
+        name: style
+        for name, style in styles.items()
+        if getattr(summary.standings[name], key) is not None
+    }
 
 
 def _line(cell: Cell, metric: str, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -220,11 +225,11 @@ def _end(
 
 
 def _interval(
-    axes: Axes, one: Mapping[str, float], y: float, style: Mapping[str, Any]
-) -> Mapping[str, float]:
+    axes: Axes, one: Interval, y: float, style: Mapping[str, Any]
+) -> Interval:
     """Draws a value and its interval, and returns them."""
-    axes.plot([one["low"], one["high"]], [y, y], color=style["color"], lw=2)
-    axes.plot(one["value"], y, **{**style, "ls": "", "ms": 8})
+    axes.plot([one.low, one.high], [y, y], color=style["color"], lw=2)
+    axes.plot(one.value, y, **{**style, "ls": "", "ms": 8})
     return one
 
 

@@ -1,12 +1,13 @@
 """The pictures of a page, in light and in dark, with their numbers in words."""
 
 import base64
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from evaluation.report import panels, style
+from evaluation.report.content import Summary
 from evaluation.report.style import Draw
 from evaluation.report.wording import bounds, least, number, share
 from evaluation.runs.results import Results
@@ -15,7 +16,6 @@ from evaluation.scores.standings import REPORTED
 
 SMALL = (3.3, 2.9)  # inches; four beside each other on a screen
 FEW = 5  # tasks from which on a profile, in steps of one task, says anything
-Summary = Mapping[str, Any]
 
 
 class Picture(NamedTuple):
@@ -78,12 +78,12 @@ def growth(results: Results, summary: Summary) -> list[Picture]:
 
 def tuning(results: Results, summary: Summary) -> list[Picture]:
     """Returns what ever more trials brought, where that is known of anybody."""
-    spent = {name: x for name, x in summary["budget"].items() if x["by_trials"]}
+    spent = {name: x for name, x in summary.budget.items() if x.by_trials}
     if not spent:
         return []
     caption = "Final training loss by trials, on the tuning seeds"
     halves = [
-        f"{name} {number(x['by_trials'][(len(x['by_trials']) - 1) // 2])}"
+        f"{name} {number(x.by_trials[(len(x.by_trials) - 1) // 2])}"
         for name, x in spent.items()
     ]
     alt = f"{caption}. By half of them, over that by all: {', '.join(halves)}."
@@ -118,7 +118,7 @@ def readme(results: Results, summary: Summary) -> bytes:
 
 def _against(summary: Summary) -> bool:
     """Returns whether anything beside the reference is measured in its terms."""
-    return sum(bool(x["speedup"]) for x in summary["standings"].values()) > 1
+    return sum(bool(x.speedup) for x in summary.standings.values()) > 1
 
 
 def _picture(
@@ -142,27 +142,28 @@ def _data_uri(svg: str) -> str:
 
 def _intervals(summary: Summary, key: str, title: str) -> str:
     texts = []
-    for name, one in summary["standings"].items():
-        if one[key] is None:
+    for name, one in summary.standings.items():
+        interval = getattr(one, key)
+        if interval is None:
             texts.append(f"{name} failed")
             continue
         prefix = least(one) if key == "speedup" else ""
-        texts.append(f"{name} {prefix}{number(one[key]['value'])} {bounds(one[key])}")
+        texts.append(f"{name} {prefix}{number(interval.value)} {bounds(interval)}")
     return f"{title}: {', '.join(texts)}."
 
 
 def _losses(summary: Summary, task: str, metric: str) -> str:
     """Returns what curves come to."""
     texts = []
-    for row in summary["tasks"][task]["rows"]:
-        if row["error"]:
+    for row in summary.tasks[task].rows:
+        if row.error:
             text = "failed"
         else:
-            one = row["metrics"][metric]
+            one = row.metrics[metric]
             text = "diverged"
-            if one["value"] is not None:
-                text = f"{number(one['value'])} {bounds(one)}"
-        texts.append(f"{row['optimizer']} {text}")
+            if one.value is not None:
+                text = f"{number(one.value)} {bounds(one)}"
+        texts.append(f"{row.optimizer} {text}")
     return f"{REPORTED[metric].title.capitalize()}: {', '.join(texts)}."
 
 

@@ -8,6 +8,15 @@ import numpy as np
 
 from evaluation import statistics
 from evaluation.report import verdicts
+from evaluation.report.content import (
+    Comparison,
+    Control,
+    Row,
+    Summary,
+    Task,
+    TaskSpeedup,
+    Values,
+)
 from evaluation.runs.results import Results
 from evaluation.runs.tuning import DECAY, METRICS
 from evaluation.scores import budgets, standings, time_to_target
@@ -29,83 +38,71 @@ EXPLAINED = {
 }
 
 
-def summary(results: Results, *, title: str | None = None) -> dict[str, Any]:
-    """Returns all numbers of an evaluation but the curves, as JSON values.
-
-    What is not finite is None, with the seeds that diverged beside it.
+def summary(results: Results, *, title: str | None = None) -> Summary:
+    """Returns all numbers of an evaluation but the curves.
 
     Args:
       results: from `evaluate`.
       title: of the report; by default it names the suite.
     """
-    ranked = standings.standings(results)
     aims = time_to_target.targets(results)
-    numbers = {
-        "title": title or f"Optimizers on {results.settings['suite']}",
-        "metrics": EXPLAINED,
-        "standings": {name: _standing(one) for name, one in ranked.items()},
-        "tasks": {
-            task: {"target": aims.get(task), "rows": list(_rows(results, task))}
+    numbers = Summary(
+        verdict=[],
+        title=title or f"Optimizers on {results.settings['suite']}",
+        metrics=EXPLAINED,
+        standings=standings.standings(results),
+        tasks={
+            task: Task(aims.get(task), list(_rows(results, task)))
             for task in results.settings["tasks"]
         },
-        "comparisons": list(_comparisons(results)),
-        "control": list(_control(results)),
-        "settings": results.settings,
-        "budget": budgets.budgets(results),
-        "seconds": results.seconds,
-        "notes": list(results.notes),
-        "environment": results.environment,
-        "made": results.made,
-    }
-    numbers = _jsonable(numbers)
-    return {"verdict": [x._asdict() for x in verdicts.verdicts(numbers)], **numbers}
+        comparisons=list(_comparisons(results)),
+        control=list(_control(results)),
+        settings=results.settings,
+        budget=budgets.budgets(results),
+        seconds=results.seconds,
+        notes=list(results.notes),
+        environment=results.environment,
+        made=results.made,
+    )
+    numbers = _finite(numbers)
+    return numbers._replace(verdict=verdicts.verdicts(numbers))
 
 
-def _standing(one: standings.Standing) -> dict[str, Any]:
-    return {
-        name: x._asdict() if isinstance(x, statistics.Interval) else x
-        for name, x in one._asdict().items()
-    }
-
-
-def _rows(results: Results, task: str) -> Iterator[dict[str, Any]]:
+def _rows(results: Results, task: str) -> Iterator[Row]:
     """Yields what each optimizer does on a task."""
     for name, settings in results.settings["optimizers"].items():
         cell = results.cell(name, task)
-        row = {"optimizer": name, "baseline": settings["baseline"], "error": cell.error}
+        row = Row(name, settings["baseline"], cell.error)
         if cell.error:
             yield row
             continue
-        row["metrics"] = {}
+        metrics = {}
         for metric in REPORTED:
             values = standings.runs(results, name, metric, [task])[0]
-            whole = statistics.interval(values)._asdict()
-            row["metrics"][metric] = whole | {"values": values.tolist()}
+            metrics[metric] = Values(*statistics.interval(values), values.tolist())
         finite = standings.finite(cell)
         seeds = np.array(results.settings["seeds"])
-        yield row | {
-            "diverged": seeds[~finite].tolist(),
-            "choices": {
-                metric: one.choice and one.choice._asdict()
-                for metric, one in cell.chosen.items()
-                if metric in METRICS
-            },
-            "speedup": _speedup(results, name, task),
-            "cost": cell.cost._asdict(),
-            "state_bytes": cell.state_bytes,
-        }
+        chosen = {k: x.choice for k, x in cell.chosen.items() if k in METRICS}
+        yield row._replace(
+            metrics=metrics,
+            diverged=seeds[~finite].tolist(),
+            choices=chosen,
+            speedup=_speedup(results, name, task),
+            cost=cell.cost,
+            state_bytes=cell.state_bytes,
+        )
 
 
-def _speedup(results: Results, name: str, task: str) -> dict[str, Any] | None:
-    """Returns the geometric mean of a speed-up, and how many seeds are censored."""
+def _speedup(results: Results, name: str, task: str) -> TaskSpeedup | None:
+    """Returns the speed-up over the reference, if there is one."""
     if task not in standings.compared(results) or not _ended(results, name, [task]):
         return None
     ratios, censored = standings.speedups(results, name, [task])
     mean = statistics.geometric(statistics.interval(np.log(ratios[0])))
-    return mean._asdict() | {"censored": int(censored.sum())}
+    return TaskSpeedup(*mean, int(censored.sum()))
 
 
-def _comparisons(results: Results) -> Iterator[dict[str, Any]]:
+def _comparisons(results: Results) -> Iterator[Comparison]:
     """Yields each candidate against the baseline that does best, by task and metric."""
     optimizers = results.settings["optimizers"]
     baselines = [name for name, settings in optimizers.items() if settings["baseline"]]
@@ -120,17 +117,11 @@ def _comparisons(results: Results) -> Iterator[dict[str, Any]]:
             best = min(baselines, key=lambda name: np.mean(values[name]))
             for name in (x for x in optimizers if x not in baselines):
                 difference = _difference(values[name], values[best])
-                yield {
-                    "candidate": name,
-                    "baseline": best,
-                    "task": task,
-                    "metric": metric,
-                    "difference": difference._asdict(),
-                    "outcome": _outcome(values[name], values[best], difference),
-                }
+                outcome = _outcome(values[name], values[best], difference)
+                yield Comparison(name, best, task, metric, difference, outcome)
 
 
-def _control(results: Results) -> Iterator[dict[str, Any]]:
+def _control(results: Results) -> Iterator[Control]:
     """Yields, for what runs untuned, each tuned baseline at equal compute.
 
     In the seconds of one run of the candidate a baseline has so many trials; its loss
@@ -150,12 +141,7 @@ def _control(results: Results) -> Iterator[dict[str, Any]]:
             if pairs:
                 trials, logs = zip(*pairs, strict=True)
                 ratio = statistics.geometric(statistics.stratified(np.stack(logs)))
-                yield {
-                    "candidate": name,
-                    "baseline": baseline,
-                    "trials": float(np.median(trials)),
-                    "loss_ratio": ratio._asdict(),
-                }
+                yield Control(name, baseline, float(np.median(trials)), ratio)
 
 
 def _equal(
@@ -195,11 +181,14 @@ def _outcome(
     return "worse" if difference.low > 0 else "level"
 
 
-def _jsonable(value: Any) -> Any:
+def _finite(value: Any) -> Any:
+    """Returns the same with None for numbers that are not finite, of Python's types."""
+    if hasattr(value, "_fields"):
+        return type(value)(*map(_finite, value))
     if isinstance(value, dict):
-        return {key: _jsonable(x) for key, x in value.items()}
+        return {key: _finite(x) for key, x in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(x) for x in value]
+        return [_finite(x) for x in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

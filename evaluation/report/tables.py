@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from evaluation.report.content import Summary
 from evaluation.report.wording import (
-    Summary,
     bounds,
     budget,
     duration,
@@ -15,9 +15,9 @@ from evaluation.report.wording import (
 )
 from evaluation.runs.entrants import CONSTANT
 from evaluation.scores.standings import REPORTED
+from evaluation.statistics import Interval
 
-Row = Mapping[str, Any]
-Interval = Mapping[str, float]
+Measured = Any  # a `Row` of a task, or a `Standing` over all tasks
 NONE = "–"  # what failed or diverged in every run has no number
 
 
@@ -27,7 +27,7 @@ class Field(NamedTuple):
     Attributes:
       text: the number, or what is there instead.
       notes: its interval, and what else belongs under it.
-      best: whether it is better than all others of its column, by `words.leader`.
+      best: whether it is better than all others of its column, by `wording.leader`.
     """
 
     text: str
@@ -64,8 +64,8 @@ class Column(NamedTuple):
 
     title: str
     sign: int
-    interval: Callable[[Row], Interval | None]
-    field: Callable[[Row], Field]
+    interval: Callable[[Measured], Interval | None]
+    field: Callable[[Measured], Field]
 
 
 def standings(summary: Summary) -> Table:
@@ -77,7 +77,7 @@ def standings(summary: Summary) -> Table:
     """
     lost = Column("diverged or failed", 0, lambda x: None, _lost)
     columns = [*(_against(summary) or _algoperf()), lost]
-    return _table(summary, summary["standings"], columns)
+    return _table(summary, summary.standings, columns)
 
 
 def others(summary: Summary) -> Table:
@@ -87,7 +87,7 @@ def others(summary: Summary) -> Table:
         _interval_column("P(lower test loss)", "test_improvement", 1),
         *_algoperf(),
     ]
-    if any(one["speedup_constant"] for one in summary["standings"].values()):
+    if any(one.speedup_constant for one in summary.standings.values()):
         title = f"speed-up over {CONSTANT}"
         chances.insert(0, _interval_column(title, "speedup_constant", 1))
     costs = [
@@ -96,12 +96,12 @@ def others(summary: Summary) -> Table:
         Column("peak memory", 0, lambda x: None, _peak),
     ]
     columns = [*(chances if _against(summary) else []), *costs]
-    return _table(summary, summary["standings"], columns)
+    return _table(summary, summary.standings, columns)
 
 
 def _against(summary: Summary) -> list[Column]:
     """Returns what is said in the reference's terms, if anything is."""
-    if all(one["speedup"] is None for one in summary["standings"].values()):
+    if all(one.speedup is None for one in summary.standings.values()):
         return []
     return [
         _speedup_column("steps", "speedup"),
@@ -117,26 +117,26 @@ def _algoperf() -> list[Column]:
 
 def task(summary: Summary, name: str) -> Table:
     """Returns what optimizers do on one task."""
-    rows = {row["optimizer"]: row for row in summary["tasks"][name]["rows"]}
+    rows = {row.optimizer: row for row in summary.tasks[name].rows}
     metrics = [m for m in REPORTED if "accuracy" not in m or _any(rows.values(), m)]
     columns = [_metric_column(metric) for metric in metrics]
-    if any(row.get("speedup") for row in rows.values()):
+    if any(row.speedup for row in rows.values()):
         columns.append(
-            Column("speed-up in steps", 1, lambda x: x["speedup"], _task_speedup)
+            Column("speed-up in steps", 1, lambda x: x.speedup, _task_speedup)
         )
     columns.append(Column("diverged", 0, lambda x: None, _seeds))
     return _table(summary, rows, columns)
 
 
 def _table(
-    summary: Summary, rows: Mapping[str, Row], columns: Sequence[Column]
+    summary: Summary, rows: Mapping[str, Measured], columns: Sequence[Column]
 ) -> Table:
-    optimizers = summary["settings"]["optimizers"]
-    ran = {name: row for name, row in rows.items() if not row.get("error")}
+    optimizers = summary.settings["optimizers"]
+    ran = {name: row for name, row in rows.items() if not getattr(row, "error", None)}
     best = [_best(column, ran) for column in columns]
     lines = []
     for name, row in rows.items():
-        error = row.get("error")
+        error = getattr(row, "error", None)
         fields = [
             column.field(row)._replace(best=name == first)
             for column, first in zip(columns, best, strict=True)
@@ -148,7 +148,7 @@ def _table(
     return Table([column.title for column in columns], lines)
 
 
-def _best(column: Column, rows: Mapping[str, Row]) -> str | None:
+def _best(column: Column, rows: Mapping[str, Measured]) -> str | None:
     if not column.sign:
         return None
     found = {name: column.interval(row) for name, row in rows.items()}
@@ -156,68 +156,68 @@ def _best(column: Column, rows: Mapping[str, Row]) -> str | None:
 
 
 def _interval_column(title: str, key: str, sign: int) -> Column:
-    def field(row: Row) -> Field:
-        one = row[key]
-        return Field(number(one["value"]), (bounds(one),)) if one else Field(NONE)
+    def field(row: Measured) -> Field:
+        one = getattr(row, key)
+        return Field(number(one.value), (bounds(one),)) if one else Field(NONE)
 
-    return Column(title, sign, lambda row: row[key], field)
+    return Column(title, sign, lambda row: getattr(row, key), field)
 
 
 def _speedup_column(unit: str, key: str) -> Column:
-    def field(row: Row) -> Field:
-        one = row[key]
+    def field(row: Measured) -> Field:
+        one = getattr(row, key)
         if one is None:
             return Field(NONE)
         prefix = "≥ " if least(row) else ""
-        censored = f"{share(row['censored'])} censored"
+        censored = f"{share(row.censored)} censored"
         notes = (censored.replace(" ", "\N{NO-BREAK SPACE}"),) * (unit == "steps")
-        return Field(prefix + number(one["value"]), (bounds(one), *notes))
+        return Field(prefix + number(one.value), (bounds(one), *notes))
 
-    return Column(f"speed-up in {unit}", 1, lambda row: row[key], field)
+    return Column(f"speed-up in {unit}", 1, lambda row: getattr(row, key), field)
 
 
 def _algoperf_column(rule: str) -> Column:
-    def points(row: Row) -> Mapping[str, float | None]:
-        none = row["diverged"] == 1 or rule not in row["algoperf"]
-        return dict.fromkeys(("steps", "seconds")) if none else row["algoperf"][rule]
+    def points(row: Measured) -> Mapping[str, float | None]:
+        none = row.diverged == 1 or rule not in row.algoperf
+        return dict.fromkeys(("steps", "seconds")) if none else row.algoperf[rule]
 
-    def field(row: Row) -> Field:
+    def field(row: Measured) -> Field:
         steps, seconds = (points(row)[unit] for unit in ("steps", "seconds"))
         if steps is None:
             return Field(NONE)
         return Field(f"{steps:.2f}", (f"{seconds:.2f} by seconds",))
 
-    def interval(row: Row) -> Interval | None:
+    def interval(row: Measured) -> Interval | None:
         steps = points(row)["steps"]
-        return None if steps is None else dict.fromkeys(("low", "high"), steps)
+        return None if steps is None else Interval(steps, steps, steps)
 
     return Column(f"AlgoPerf score, {rule}", 1, interval, field)
 
 
-def _lost(row: Row) -> Field:
-    failed = row["failed"]
+def _lost(row: Measured) -> Field:
+    failed = row.failed
     notes = [f"failed: {', '.join(failed[:2])}"] if failed else []
     if len(failed) > 2:
         notes.append(f"and {len(failed) - 2} more")
-    return Field(share(row["diverged"]), tuple(notes))
+    return Field(share(row.diverged), tuple(notes))
 
 
-def _time(row: Row) -> Field:
-    if row["optimizer_seconds"] is None:
+def _time(row: Measured) -> Field:
+    if row.optimizer_seconds is None:
         return Field(NONE)
-    update = f"update {duration(row['optimizer_seconds'])}"
-    if row["step_ratio"] is None:
+    update = f"update {duration(row.optimizer_seconds)}"
+    if row.step_ratio is None:
         return Field(update)
-    return Field(f"{number(row['step_ratio'])}×", (update,))
+    return Field(f"{number(row.step_ratio)}×", (update,))
 
 
-def _state(row: Row) -> Field:
-    size = row["state_bytes"]
+def _state(row: Measured) -> Field:
+    size = row.state_bytes
     return Field(NONE if size is None else f"{size:.1f}")
 
 
-def _peak(row: Row) -> Field:
-    ratio = row["peak_ratio"]
+def _peak(row: Measured) -> Field:
+    ratio = row.peak_ratio
     return Field(NONE if ratio is None else f"{number(ratio)}×")
 
 
@@ -227,38 +227,38 @@ def _metric_column(metric: str) -> Column:
     def write(value: float) -> str:
         return f"{100 * value:.1f}" if accuracy else number(value)
 
-    def field(row: Row) -> Field:
-        one = row["metrics"][metric]
-        if one["value"] is None:
-            lost, runs = one["values"].count(None), len(one["values"])
+    def field(row: Measured) -> Field:
+        one = row.metrics[metric]
+        if one.value is None:
+            lost, runs = one.values.count(None), len(one.values)
             return Field(f"{lost} of {runs} diverged")
-        interval = f"[{write(one['low'])}, {write(one['high'])}]"
-        return Field(write(one["value"]), (interval,))
+        interval = f"[{write(one.low)}, {write(one.high)}]"
+        return Field(write(one.value), (interval,))
 
     return Column(
         REPORTED[metric].title + (", %" if accuracy else ""),
         1 if accuracy else -1,
-        lambda row: row["metrics"][metric],
+        lambda row: row.metrics[metric],
         field,
     )
 
 
-def _task_speedup(row: Row) -> Field:
-    one = row["speedup"]
+def _task_speedup(row: Measured) -> Field:
+    one = row.speedup
     if one is None:
         return Field(NONE)
     notes = [bounds(one)]
-    if one["censored"]:
-        notes.append(f"{one['censored']} seeds censored")
-    prefix = "≥ " if one["censored"] else ""
-    return Field(prefix + number(one["value"]), tuple(notes))
+    if one.censored:
+        notes.append(f"{one.censored} seeds censored")
+    prefix = "≥ " if one.censored else ""
+    return Field(prefix + number(one.value), tuple(notes))
 
 
-def _seeds(row: Row) -> Field:
-    return Field(", ".join(f"seed {x}" for x in row["diverged"]) or "none")
+def _seeds(row: Measured) -> Field:
+    return Field(", ".join(f"seed {x}" for x in row.diverged) or "none")
 
 
-def _any(rows: Iterable[Row], metric: str) -> bool:
+def _any(rows: Iterable[Measured], metric: str) -> bool:
     """Returns whether any optimizer has a metric."""
-    ran = [row for row in rows if not row["error"]]
-    return any(row["metrics"][metric]["value"] is not None for row in ran)
+    ran = [row for row in rows if not row.error]
+    return any(row.metrics[metric].value is not None for row in ran)

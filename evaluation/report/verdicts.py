@@ -1,12 +1,13 @@
 """What is said of each candidate before all else, in a few sentences."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
-from evaluation.report.wording import Summary, bounds, leader, least, number, share
+from evaluation.report.content import Summary, Verdict
+from evaluation.report.wording import bounds, leader, least, number, share
 from evaluation.runs.tuning import METRICS
-from evaluation.scores.standings import REPORTED
+from evaluation.scores.standings import REPORTED, Standing
+from evaluation.statistics import Interval
 
 OUTCOMES = ("better", "level", "worse", "diverged")
 # Were two optimizers equal, 5 pairs of runs would agree by chance in 2 of 32 cases.
@@ -15,28 +16,14 @@ ERROR = 200  # letters of one in a headline
 RATIOS = (("final training loss", "loss_ratio"), ("test loss", "test_ratio"))
 NAMED = 3  # tasks in a headline; of more, the rest is counted
 
-Interval = Mapping[str, float]
-
-
-class Verdict(NamedTuple):
-    """What is said of a candidate before all else.
-
-    Attributes:
-      headline: one sentence.
-      rest: shorter ones.
-    """
-
-    headline: str
-    rest: list[str]
-
 
 def verdicts(summary: Summary) -> list[Verdict]:
     """Returns what is said of each candidate, or, without a reference, who is best.
 
     What failed or diverged in every run has no number, and says where and why instead.
     """
-    optimizers = summary["settings"]["optimizers"]
-    reference = summary["settings"]["reference"]
+    optimizers = summary.settings["optimizers"]
+    reference = summary.settings["reference"]
     named = [
         name
         for name, settings in optimizers.items()
@@ -51,30 +38,32 @@ def verdicts(summary: Summary) -> list[Verdict]:
 
 def _verdict(name: str, summary: Summary) -> Verdict:
     """Returns what a candidate is worth in the reference's terms."""
-    one, reference = summary["standings"][name], summary["settings"]["reference"]
+    one, reference = summary.standings[name], summary.settings["reference"]
     if failed := _failed(name, summary):
         return Verdict(failed, [])
-    if one["speedup"] is None:
+    if one.speedup is None:
         return Verdict(f"{name} has a score only where {reference} has none.", [])
     losses = ", ".join(
-        _ratio(title, one[key], reference) for title, key in RATIOS if one[key]
+        _ratio(title, getattr(one, key), reference)
+        for title, key in RATIOS
+        if getattr(one, key)
     )
-    lost = f"{share(one['diverged'])} of runs diverged or failed."
+    lost = f"{share(one.diverged)} of runs diverged or failed."
     rest = [f"{losses[0].upper()}{losses[1:]}; {lost} {_in_seconds(one)}"]
-    if least(one) and _level(one["speedup"]):
-        rest.append(f"{share(one['censored'])} of its speed-ups are lower bounds.")
+    if least(one) and _level(one.speedup):
+        rest.append(f"{share(one.censored)} of its speed-ups are lower bounds.")
     headline = f"{_told(name, summary)}{_scored(name, summary)}."
     return Verdict(headline, [*rest, *_outcomes(name, summary)])
 
 
 def _told(name: str, summary: Summary) -> str:
     """Returns the speed-up, and whether it tells a candidate from the reference."""
-    one, reference = summary["standings"][name], summary["settings"]["reference"]
-    tuned = "tuned" if summary["budget"][reference]["trials"] else "untuned"
-    other, interval = f"{tuned} {reference}", bounds(one["speedup"])
-    value, level = number(one["speedup"]["value"]), _level(one["speedup"])
+    one, reference = summary.standings[name], summary.settings["reference"]
+    tuned = "tuned" if summary.budget[reference].trials else "untuned"
+    other, interval = f"{tuned} {reference}", bounds(one.speedup)
+    value, level = number(one.speedup.value), _level(one.speedup)
     prefix = "" if level else least(one)
-    pairs = len(_compared(summary)) * len(summary["settings"]["seeds"])
+    pairs = len(_compared(summary)) * len(summary.settings["seeds"])
     speed = f"{prefix}{value} times as fast"
     if pairs < PAIRS:
         few = f"{pairs} runs are too few to tell {name} and {other} apart in steps"
@@ -98,13 +87,13 @@ def _scored(name: str, summary: Summary) -> str:
 
 def _ratio(title: str, one: Interval, reference: str) -> str:
     """Returns a ratio of losses, called level where its interval holds 1."""
-    times = f"{number(one['value'])} times {reference}'s {bounds(one)}"
+    times = f"{number(one.value)} times {reference}'s {bounds(one)}"
     return f"{title} {'level, ' if _level(one) else ''}{times}"
 
 
-def _in_seconds(one: Mapping[str, Any]) -> str:
-    speed = one["speedup_seconds"]
-    times = f"{number(speed['value'])} times as fast {bounds(speed)}"
+def _in_seconds(one: Standing) -> str:
+    speed = one.speedup_seconds
+    times = f"{number(speed.value)} times as fast {bounds(speed)}"
     if _level(speed):
         return f"In seconds they are level: {times}."
     return f"In seconds it is {least(one)}{times}."
@@ -112,28 +101,28 @@ def _in_seconds(one: Mapping[str, Any]) -> str:
 
 def _level(one: Interval) -> bool:
     """Returns whether an interval holds 1."""
-    return one["low"] <= 1 <= one["high"]
+    return one.low <= 1 <= one.high
 
 
 def _compared(summary: Summary) -> list[str]:
     """Returns the tasks that the reference was run on."""
-    reference = summary["settings"]["reference"]
+    reference = summary.settings["reference"]
     return [
         task
-        for task, entry in summary["tasks"].items()
-        for row in entry["rows"]
-        if row["optimizer"] == reference and not row["error"]
+        for task, entry in summary.tasks.items()
+        for row in entry.rows
+        if row.optimizer == reference and not row.error
     ]
 
 
 def _lost(name: str, summary: Summary) -> dict[str, str]:
     """Returns {task: why} of tasks on which an optimizer has no final loss."""
     found = {}
-    for task, entry in summary["tasks"].items():
-        (row,) = (row for row in entry["rows"] if row["optimizer"] == name)
-        if row["error"]:
-            found[task] = row["error"]
-        elif all(x is None for x in row["metrics"]["final"]["values"]):
+    for task, entry in summary.tasks.items():
+        (row,) = (row for row in entry.rows if row.optimizer == name)
+        if row.error:
+            found[task] = row.error
+        elif all(x is None for x in row.metrics["final"].values):
             found[task] = ""  # diverged
     return found
 
@@ -141,7 +130,7 @@ def _lost(name: str, summary: Summary) -> dict[str, str]:
 def _failed(name: str, summary: Summary) -> str:
     """Returns where and why an optimizer failed that has no score at all."""
     lost, parts = _lost(name, summary), []
-    if len(lost) < len(summary["tasks"]):
+    if len(lost) < len(summary.tasks):
         return ""
     for why in dict.fromkeys(lost.values()):
         tasks = [task for task, x in lost.items() if x == why]
@@ -168,30 +157,30 @@ def _listed(names: Sequence[str]) -> str:
 def _best(summary: Summary) -> str:
     """Returns who has the lowest mean test loss, on how many tasks."""
     winners, clear = [], 0
-    for entry in summary["tasks"].values():
-        ran = {x["optimizer"]: x["metrics"] for x in entry["rows"] if not x["error"]}
+    for entry in summary.tasks.values():
+        ran = {x.optimizer: x.metrics for x in entry.rows if not x.error}
         found = {name: x["test"] for name, x in ran.items()}
-        means = {k: x["value"] for k, x in found.items() if x["value"] is not None}
+        means = {k: x.value for k, x in found.items() if x.value is not None}
         first = [name for name, mean in means.items() if mean == min(means.values())]
         winners += first if len(first) == 1 else []
         clear += leader(found, -1) is not None
     counts = ", ".join(f"{x} on {winners.count(x)}" for x in dict.fromkeys(winners))
     return (
-        f"Lowest in test loss: {counts or 'none'} of {len(summary['tasks'])} tasks; by "
+        f"Lowest in test loss: {counts or 'none'} of {len(summary.tasks)} tasks; by "
         f"more than the intervals on {clear}."
     )
 
 
 def _outcomes(name: str, summary: Summary) -> Iterator[str]:
     """Yields on how many tasks a candidate is better, level, or worse."""
-    comparisons = [c for c in summary["comparisons"] if c["candidate"] == name]
+    comparisons = [c for c in summary.comparisons if c.candidate == name]
     parts = []
     for metric in METRICS:
-        found = [c["outcome"] for c in comparisons if c["metric"] == metric]
+        found = [c.outcome for c in comparisons if c.metric == metric]
         counts = [f"{found.count(x)} {x}" for x in OUTCOMES if x in found]
         if counts:
             parts.append(f"{REPORTED[metric].title}: {', '.join(counts)}")
     if parts:
-        tasks = len(summary["tasks"])
+        tasks = len(summary.tasks)
         where = f"each of {tasks} tasks" if tasks > 1 else "the task"
         yield f"Against the best baseline of {where}: {'; '.join(parts)}."

@@ -4,41 +4,46 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-Summary = Mapping[str, Any]
+from evaluation.report.content import Summary, TaskSpeedup, Values
+from evaluation.scores.budgets import Budget
+from evaluation.scores.standings import Standing
+from evaluation.statistics import Interval
+
 SATURATED = 0.03  # of the loss that the last doubling of the trials took off
 
 
 def failures(summary: Summary) -> list[str]:
     """Returns a sentence for each cell that failed, and for each with diverged runs."""
     found = []
-    for task, entry in summary["tasks"].items():
-        for row in entry["rows"]:
-            who = f"{row['optimizer']} on {task}"
-            if row["error"]:
-                found.append(f"{who} failed: {row['error']}")
-            elif row["diverged"]:
-                seeds = ", ".join(map(str, row["diverged"]))
-                plural = "s" if len(row["diverged"]) > 1 else ""
+    for task, entry in summary.tasks.items():
+        for row in entry.rows:
+            who = f"{row.optimizer} on {task}"
+            if row.error:
+                found.append(f"{who} failed: {row.error}")
+            elif row.diverged:
+                seeds = ", ".join(map(str, row.diverged))
+                plural = "s" if len(row.diverged) > 1 else ""
                 found.append(f"{who} diverged: seed{plural} {seeds}")
     return found
 
 
 def budget(name: str, summary: Summary) -> str:
     """Returns what an optimizer was tuned with."""
-    spent = summary["budget"][name]
-    if not spent["trials"]:
+    spent = summary.budget[name]
+    if not spent.trials:
         return "not tuned"
-    where = "base task" if summary["settings"]["tuning"]["transfer"] else "task"
-    return f"{spent['trials']} trials × {spent['tuning_seeds']} seeds a {where}"
+    where = "base task" if summary.settings["tuning"]["transfer"] else "task"
+    return f"{spent.trials} trials × {spent.tuning_seeds} seeds a {where}"
 
 
-def doubled(spent: Mapping[str, Any]) -> str:
+def doubled(spent: Budget) -> str:
     """Returns what the last doubling of trials brought; "" where it is not known.
 
-    >>> doubled({"last_doubling": 0.021}), doubled({"last_doubling": 0.2})
+    >>> spent = Budget(4, 2, 800, 3, None, last_doubling=0.021)
+    >>> doubled(spent), doubled(spent._replace(last_doubling=0.2))
     ('2 %: saturated', '20 %')
     """
-    brought = spent["last_doubling"]
+    brought = spent.last_doubling
     if brought is None:
         return ""
     return f"{share(brought)}{': saturated' if brought < SATURATED else ''}"
@@ -56,20 +61,20 @@ def settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {x}" for name, x in texts.items())
 
 
-def least(one: Mapping[str, Any]) -> str:
+def least(one: Standing) -> str:
     """Returns "at least " where censored runs make a speed-up a lower bound.
 
     They lie at the upper end, of which interquartile means leave out a quarter.
     """
-    return "at least " if one["censored"] > 0.25 else ""
+    return "at least " if one.censored > 0.25 else ""
 
 
-def leader(found: Mapping[str, Mapping[str, Any] | None], sign: int) -> str | None:
+def leader(found: Mapping[str, Any], sign: int) -> str | None:
     """Returns whose interval lies wholly beyond all others', if anyone's does.
 
     So none of equal ones leads, and nobody who stands alone.
 
-    >>> leader({"a": {"low": 1, "high": 2}, "b": {"low": 2.5, "high": 3}}, -1)
+    >>> leader({"a": Interval(1.5, 1, 2), "b": Interval(2.8, 2.5, 3)}, -1)
     'a'
 
     Args:
@@ -77,9 +82,9 @@ def leader(found: Mapping[str, Mapping[str, Any] | None], sign: int) -> str | No
       sign: 1 where more is better, -1 where less is.
     """
     ends = {
-        name: sorted((sign * one["low"], sign * one["high"]))
+        name: sorted((sign * one.low, sign * one.high))
         for name, one in found.items()
-        if one and one["low"] is not None
+        if one and one.low is not None
     }
     for name, (low, _) in ends.items():
         others = [high for other, (_, high) in ends.items() if other != name]
@@ -90,23 +95,23 @@ def leader(found: Mapping[str, Mapping[str, Any] | None], sign: int) -> str | No
 
 def scope(summary: Summary) -> str:
     """Returns what was evaluated, and on which day."""
-    settings = summary["settings"]
+    settings = summary.settings
     counts = f"{count(settings['tasks'], 'task')} × {count(settings['seeds'], 'seed')}"
     return ", ".join([f"{settings['suite']}: {counts}", *_date(summary)])
 
 
 def made(summary: Summary) -> list[str]:
     """Returns sentences on when and by what an evaluation was made, and with what."""
-    how = summary["made"]
+    how = summary.made
     known = [f"Evaluated on {x} (UTC)." for x in _date(summary)]
     known += [f"By: {how['command']}"] if "command" in how else []
     known += [f"Code: {how['revision']}."] if how.get("revision") else []
-    return [*known, f"With: {settings(summary['environment'])}."]
+    return [*known, f"With: {settings(summary.environment)}."]
 
 
 def _date(summary: Summary) -> list[str]:
     """Returns the day, unless the evaluation is older than days are kept."""
-    return [summary["made"]["date"]] if "date" in summary["made"] else []
+    return [summary.made["date"]] if "date" in summary.made else []
 
 
 def count(things: Collection[Any], noun: str) -> str:
@@ -149,6 +154,6 @@ def duration(seconds: float) -> str:
     return f"{number(seconds * scale)}\N{NO-BREAK SPACE}{unit}"
 
 
-def bounds(one: Mapping[str, float]) -> str:
+def bounds(one: Interval | TaskSpeedup | Values) -> str:
     """Returns an interval in brackets."""
-    return f"[{number(one['low'])}, {number(one['high'])}]"
+    return f"[{number(one.low)}, {number(one.high)}]"

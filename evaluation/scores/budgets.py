@@ -1,7 +1,7 @@
 """What tuning cost each optimizer, and what more of it would bring."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,13 +10,29 @@ from evaluation.runs import entrants
 from evaluation.runs.results import Results
 
 
-def budgets(results: Results) -> dict[str, dict[str, Any]]:
-    """Returns what was spent on each optimizer: trials, seeds and inner steps.
+class Budget(NamedTuple):
+    """What was spent on an optimizer.
 
-    Steps are those of all tasks together. `by_trials` is what was found by so many
-    trials, and `last_doubling` the share of the loss that the last doubling of them
-    brought; None for what has no search of ever more trials.
+    Attributes:
+      trials: of its tuning, on each task and length.
+      tuning_seeds: on which each trial was run.
+      tuning_steps: inner steps of its tuning, of all tasks together.
+      reporting_seeds: on which it is judged.
+      by_trials: [n] the best loss by so many trials over that by all; None for what
+        has no search of ever more trials.
+      last_doubling: share of the loss that the last doubling of the trials took off.
     """
+
+    trials: int
+    tuning_seeds: int
+    tuning_steps: int
+    reporting_seeds: int
+    by_trials: list[float] | None
+    last_doubling: float | None
+
+
+def budgets(results: Results) -> dict[str, Budget]:
+    """Returns what was spent on each optimizer."""
     settings, found = results.settings, {}
     seeds = len(settings["tuning"]["seeds"])
     for name, setting in settings["optimizers"].items():
@@ -25,14 +41,14 @@ def budgets(results: Results) -> dict[str, dict[str, Any]]:
             lengths |= {*settings["reference_lengths"]}
         steps = sum(settings["tasks"][x]["num_steps"] for x in _at(name, results))
         curve = by_trials(results, name)
-        found[name] = {
-            "trials": setting["trials"],
-            "tuning_seeds": seeds if setting["trials"] else 0,
-            "tuning_steps": setting["trials"] * seeds * steps * sum(lengths),
-            "reporting_seeds": len(settings["seeds"]),
-            "by_trials": None if curve is None else curve.tolist(),
-            "last_doubling": None if curve is None else last_doubling(curve),
-        }
+        found[name] = Budget(
+            trials=setting["trials"],
+            tuning_seeds=seeds if setting["trials"] else 0,
+            tuning_steps=setting["trials"] * seeds * steps * sum(lengths),
+            reporting_seeds=len(settings["seeds"]),
+            by_trials=None if curve is None else curve.tolist(),
+            last_doubling=None if curve is None else last_doubling(curve),
+        )
     return found
 
 

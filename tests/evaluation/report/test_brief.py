@@ -11,7 +11,7 @@ from evaluation.report.summary import summary
 
 def test_results_say_in_short_what_was_judged_and_the_verdict():
     lines = str(toy()).splitlines()
-    headline = summary(toy())["verdict"][0]["headline"]
+    headline = summary(toy()).verdict[0].headline
     assert lines[0] == "toy-v1: 3 tasks × 3 seeds, 2026-11-27; mine, adam, sgdm."
     assert lines[1] == headline and "report.write" in lines[2] and len(lines) == 3
     assert repr(toy()) == str(toy())

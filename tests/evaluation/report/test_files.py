@@ -31,6 +31,7 @@ from common import command_line, disk
 from evaluation import __main__ as command
 from evaluation import report, statistics
 from evaluation.report import tables, text, wording
+from evaluation.report.content import plain
 from evaluation.report.markdown import markdown
 from evaluation.report.page import PROTOCOLS
 from evaluation.report.summary import summary
@@ -58,8 +59,8 @@ def reported():
 
 
 def row(optimizer, task, found=None):
-    rows = (found or said())["tasks"][task]["rows"]
-    return next(x for x in rows if x["optimizer"] == optimizer)
+    rows = (found or said()).tasks[task].rows
+    return next(x for x in rows if x.optimizer == optimizer)
 
 
 def losses(optimizer, seed, steps=STEPS):
@@ -96,9 +97,9 @@ def test_speedups_are_steps_of_the_reference_over_the_candidates():
     steps = 1 + next(
         i for i, x in enumerate(losses("adam", SEEDS[0], 2 * STEPS)) if x <= target
     )
-    assert row("sgdm", TASKS[0])["speedup"]["value"] == pytest.approx(steps / STEPS)
-    mine = row("mine", TASKS[0])["speedup"]
-    assert (mine["value"], mine["censored"]) == (2.0, len(SEEDS))
+    assert row("sgdm", TASKS[0]).speedup.value == pytest.approx(steps / STEPS)
+    mine = row("mine", TASKS[0]).speedup
+    assert (mine.value, mine.censored) == (2.0, len(SEEDS))
 
 
 def test_loss_ratios_are_geometric_means_of_pairs():
@@ -119,19 +120,19 @@ def test_the_control_takes_the_better_of_the_trials_and_the_defaults(share):
         else x
         for x in toy().cells
     ]
-    control = summary(toy()._replace(cells=tuple(cells)))["control"]
-    (one,) = [x for x in control if x["baseline"] == "adam"]
+    control = summary(toy()._replace(cells=tuple(cells))).control
+    (one,) = [x for x in control if x.baseline == "adam"]
     logs = np.log(ours) - np.log(np.minimum(theirs, expected))
     ratio = np.exp(statistics.iqm(np.tile(logs, len(TASKS))))
-    assert one["trials"] == pytest.approx(3) and one["candidate"] == "mine"
-    assert one["loss_ratio"]["value"] == pytest.approx(ratio)
+    assert one.trials == pytest.approx(3) and one.candidate == "mine"
+    assert one.loss_ratio.value == pytest.approx(ratio)
 
 
 def test_candidates_are_compared_with_the_baseline_that_does_best():
-    found = {(x["task"], x["metric"]): x for x in said()["comparisons"]}
-    assert {x["baseline"] for x in found.values()} == {"adam"}
+    found = {(x.task, x.metric): x for x in said().comparisons}
+    assert {x.baseline for x in found.values()} == {"adam"}
     gaps = [losses("mine", seed)[-1] - losses("adam", seed)[-1] for seed in SEEDS]
-    difference = found[TASKS[0], "final"]["difference"]["value"]
+    difference = found[TASKS[0], "final"].difference.value
     assert difference == pytest.approx(stdlib.fmean(gaps))
 
 
@@ -171,9 +172,9 @@ def test_a_report_says_what_the_last_doubling_of_trials_brought():
     # The limit of a ratio, 100, counts where no trial has ended as yet.
     ratios = [[4, 2, 2, 2, 1], [100, 2, 2, 2, 1], [1, 1, 1, 1, 1]]
     expected = np.prod(ratios, axis=0) ** (1 / 3)
-    assert spent["adam"]["by_trials"] == pytest.approx(list(expected))
-    assert spent["adam"]["last_doubling"] == pytest.approx(1 - 1 / 4 ** (1 / 3))
-    assert spent["sgdm"]["by_trials"] is spent["mine"]["last_doubling"] is None
+    assert spent["adam"].by_trials == pytest.approx(list(expected))
+    assert spent["adam"].last_doubling == pytest.approx(1 - 1 / 4 ** (1 / 3))
+    assert spent["sgdm"].by_trials is spent["mine"].last_doubling is None
     text = markdown(summary(searched(toy())))
     assert "took off the final training loss, on the tuning seeds: adam 37 %." in text
     assert "took off" not in markdown(said())
@@ -188,8 +189,8 @@ def test_the_reference_pays_for_its_twin_and_for_every_length():
         settings = own.settings | {"tasks": tasks, "tuning": how}
         spent = budgets.budgets(own._replace(settings=settings))
         # Of three tasks, one has grown, and is tuned on where it grew from.
-        assert spent["adam"]["tuning_steps"] == places * 2 * 2 * STEPS * 3
-        assert spent["sgdm"]["tuning_steps"] == (2 if transfer else 3) * 2 * 2 * STEPS
+        assert spent["adam"].tuning_steps == places * 2 * 2 * STEPS * 3
+        assert spent["sgdm"].tuning_steps == (2 if transfer else 3) * 2 * 2 * STEPS
 
 
 def test_the_evaluation_itself_is_kept():
@@ -236,17 +237,17 @@ def test_what_does_not_fit_beside_follows_below_with_all_names():
 
 
 def test_off_a_terminal_the_verdict_is_last_a_line_for_each_sentence():
-    (one,) = said()["verdict"]
-    assert shown(width=40)[-3:] == [one["headline"], *one["rest"]]
+    (one,) = said().verdict
+    assert shown(width=40)[-3:] == [one.headline, *one.rest]
 
 
 def test_on_a_terminal_sentences_break_between_words():
     lines = shown(width=40, force_terminal=True, no_color=True)
-    plain = [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in lines]
-    (one,) = said()["verdict"]
-    start = next(i for i, x in enumerate(plain) if x.startswith("mine is at least"))
-    assert max(map(len, plain[start:])) <= 40
-    assert " ".join(plain[start:]) == " ".join([one["headline"], *one["rest"]])
+    bare = [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in lines]
+    (one,) = said().verdict
+    start = next(i for i, x in enumerate(bare) if x.startswith("mine is at least"))
+    assert max(map(len, bare[start:])) <= 40
+    assert " ".join(bare[start:]) == " ".join([one.headline, *one.rest])
 
 
 def test_on_a_terminal_there_is_a_table_with_the_budget():
@@ -273,7 +274,7 @@ def test_a_failed_cell_is_named_where_its_numbers_would_be():
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_a_divergence_is_counted_and_never_a_number(value):
     found = summary(diverged(toy(), "mine", "bowl", seeds=[0, 2], value=value))
-    json.dumps(found, allow_nan=False)
+    json.dumps(plain(found), allow_nan=False)
     table = tables.task(found, "bowl")
     fields = dict(zip(table.columns, table.lines[0].fields, strict=True))
     assert fields["final training loss"].text == "2 of 3 diverged"
@@ -323,7 +324,7 @@ def test_candidates_come_first():
 def test_a_speedup_is_a_bound_where_more_than_the_trimmed_quarter_is_censored(
     censored, words_
 ):
-    assert wording.least({"censored": censored}) == words_
+    assert wording.least(said().standings["mine"]._replace(censored=censored)) == words_
 
 
 def test_markdown_has_standings_tasks_and_protocol():
@@ -331,9 +332,7 @@ def test_markdown_has_standings_tasks_and_protocol():
     assert "| final loss ratio | **0.586**<br>\\[0.586, 0.586\\] | 1.00<br>" in text
     assert text.index("diverged or failed") < text.index("<details>")
     assert text.index("<details>") < text.index("P(lower") < text.index("</details>")
-    final, test = (
-        row("mine", "bowl")["metrics"][m]["value"] for m in ("final", "test")
-    )
+    final, test = (row("mine", "bowl").metrics[m].value for m in ("final", "test"))
     assert f"| bowl | **{final:.3f}** / **{test:.3f}** | " in text
     assert "failed / failed |" in text and "ValueError: need &lt;one&gt; loss" in text
     assert "adam 2 trials × 2 seeds a task" in text
@@ -381,7 +380,7 @@ def test_markdown_says_when_and_by_what_it_was_made():
 def test_a_report_takes_a_title(tmp_path):
     console = Console(file=io.StringIO())
     found = report.write(toy(), tmp_path, title="Mine, <at last>", console=console)
-    assert found["title"] == "Mine, <at last>"
+    assert found.title == "Mine, <at last>"
     page = (tmp_path / "index.html").read_text()
     for tag in ("title", "h1"):
         assert f"<{tag}>Mine, &lt;at last&gt;</{tag}>" in page
@@ -485,7 +484,7 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, flag, words_):
     [
         ("c.tuning.trails = 4", "config.tuning has no key 'trails'; did you mean 'tri"),
         ("c.seed = (1, 2)", "no key 'seed'; did you mean 'seeds'"),
-        ("del c.reference", "config lacks the key 'reference'; set config.reference."),
+        ("del c.suite", "config lacks the key 'suite'; set config.suite."),
     ],
 )
 def test_a_config_of_wrong_keys_is_refused(tmp_path, edit, words_):

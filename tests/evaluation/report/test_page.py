@@ -110,7 +110,7 @@ def test_nothing_is_drawn_against_a_reference_that_stands_alone():
 
 
 def test_intervals_of_the_verdict_are_not_broken():
-    headline = summary(toy())["verdict"][0]["headline"]
+    headline = summary(toy()).verdict[0].headline
     assert headline not in text()
     assert headline.replace(", ", ",\N{NO-BREAK SPACE}") in text()
 

@@ -8,6 +8,7 @@ from results import results as toy
 from evaluation.report import tables, verdicts, wording
 from evaluation.report.summary import summary
 from evaluation.runs.results import Cell, Chosen
+from evaluation.statistics import Interval
 
 
 def said(found):
@@ -62,7 +63,7 @@ def test_the_numbers_are_those_of_the_standings():
     assert one.headline == (
         "mine is at least 2.00 times as fast in steps as tuned adam [2.00, 2.00]."
     )
-    ratio = summary(toy())["standings"]["mine"]["loss_ratio"]["value"]
+    ratio = summary(toy()).standings["mine"].loss_ratio.value
     assert one.rest[0].startswith(f"Final training loss {ratio:.3f} times adam's [")
     assert "final training loss: 3 better;" in one.rest[1]
 
@@ -92,8 +93,8 @@ def test_each_way_of_failing_is_named_with_its_tasks():
 
 def test_what_failed_on_some_tasks_says_on_how_many_it_has_a_score():
     one = said(erring(toy(), {"bowl": ERROR}))
-    speedup = summary(erring(toy(), {"bowl": ERROR}))["standings"]["mine"]["speedup"]
-    assert f"{wording.number(speedup['value'])} times as fast" in one.headline
+    speedup = summary(erring(toy(), {"bowl": ERROR})).standings["mine"].speedup
+    assert f"{wording.number(speedup.value)} times as fast" in one.headline
     assert one.headline.endswith(
         "; it has a score on 2 of 3 tasks, and the least speed-up and 100 times the "
         "loss count on the others."
@@ -124,11 +125,11 @@ def test_a_reference_that_failed_is_named_and_measures_nothing():
 def test_what_cannot_be_told_apart_is_called_so_with_its_interval():
     found = like_adam(toy(), 0.7, 1.0, 1.3)
     one = said(found)
-    interval = summary(found)["standings"]["mine"]["speedup"]
-    assert interval["low"] < 1 < interval["high"]
+    interval = summary(found).standings["mine"].speedup
+    assert interval.low < 1 < interval.high
     assert one.headline == (
         "mine and tuned adam cannot be told apart in steps: "
-        f"{wording.number(interval['value'])} times as fast {wording.bounds(interval)}."
+        f"{wording.number(interval.value)} times as fast {wording.bounds(interval)}."
     )
     assert "Final training loss level, " in one.rest[0]
     assert "test loss level, " in one.rest[0]
@@ -141,15 +142,19 @@ def test_equal_ones_cannot_be_told_apart():
 
 def test_a_lower_bound_that_tells_nothing_apart_is_not_called_at_least():
     found = like_adam(toy(), 0.3, 0.3, 3.0)
-    row = summary(found)["standings"]["mine"]
-    assert wording.least(row) and row["speedup"]["low"] < 1 < row["speedup"]["high"]
+    row = summary(found).standings["mine"]
+    assert wording.least(row) and row.speedup.low < 1 < row.speedup.high
     one = said(found)
     assert "at least" not in one.headline and "cannot be told apart" in one.headline
     assert one.rest[1] == "67 % of its speed-ups are lower bounds."
 
 
 def test_seconds_are_level_where_their_interval_holds_one():
-    row = {"censored": 0.0, "speedup_seconds": {"value": 1.1, "low": 0.9, "high": 1.3}}
+    row = (
+        summary(toy())
+        .standings["mine"]
+        ._replace(censored=0.0, speedup_seconds=Interval(1.1, 0.9, 1.3))
+    )
     said = verdicts._in_seconds(row)
     assert said == "In seconds they are level: 1.10 times as fast [0.900, 1.30]."
 
@@ -169,14 +174,10 @@ def test_without_a_candidate_it_is_who_has_the_lowest_test_loss():
     # On mlp tasks the intervals of mine and adam overlap.
     leads = [
         wording.leader(
-            {
-                x["optimizer"]: x["metrics"]["test"]
-                for x in of["rows"]
-                if not x["error"]
-            },
+            {x.optimizer: x.metrics["test"] for x in entry.rows if not x.error},
             -1,
         )
-        for of in summary(toy())["tasks"].values()
+        for entry in summary(toy()).tasks.values()
     ]
     assert one.headline == (
         "Lowest in test loss: mine on 3 of 3 tasks; by more than the intervals on "
@@ -201,13 +202,13 @@ def test_equal_values_are_never_bold():
 
 
 def test_the_best_is_bold_where_its_interval_is_beyond_all_others():
-    one = {"low": 1.0, "high": 2.0}
-    apart, touching = {"low": 2.1, "high": 3.0}, {"low": 2.0, "high": 3.0}
+    one = Interval(1.5, 1.0, 2.0)
+    apart, touching = Interval(2.5, 2.1, 3.0), Interval(2.5, 2.0, 3.0)
     assert wording.leader({"a": one, "b": apart}, -1) == "a"
     assert wording.leader({"a": one, "b": apart}, 1) == "b"
     assert wording.leader({"a": one, "b": touching}, -1) is None
     assert (
-        wording.leader({"a": one, "b": apart, "c": {"low": 0, "high": 9}}, -1) is None
+        wording.leader({"a": one, "b": apart, "c": Interval(5.0, 0.0, 9.0)}, -1) is None
     )
     assert wording.leader({"a": one, "b": None}, -1) is None  # it stands alone
 

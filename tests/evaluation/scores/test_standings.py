@@ -12,6 +12,7 @@ from results import results as toy
 
 from evaluation import evaluate, statistics
 from evaluation.report import summary
+from evaluation.report.content import plain
 from evaluation.runs import tuning
 from evaluation.runs.results import Chosen, Tried
 from evaluation.runs.tuning import METRICS, Tuning
@@ -138,8 +139,12 @@ def test_a_failed_cell_counts_as_diverged_on_every_seed():
     logs = np.log([2.0] * 3 + [1 / STEPS] * 3)
     assert one.speedup.value == pytest.approx(np.exp(statistics.iqm(logs)))
     said = summary.summary(results)
-    (row,) = [x for x in said["tasks"]["long"]["rows"] if x["optimizer"] == "double"]
-    assert row == {"optimizer": "double", "baseline": False, "error": "ValueError: no"}
+    (row,) = [x for x in said.tasks["long"].rows if x.optimizer == "double"]
+    assert plain(row) == {
+        "optimizer": "double",
+        "baseline": False,
+        "error": "ValueError: no",
+    }
 
 
 def test_a_failed_reference_takes_its_task_out_of_comparisons():
@@ -224,7 +229,7 @@ def test_smoothing_draws_speed_ups_towards_one_and_never_past(monkeypatch):
 
 
 def test_the_verdict_says_what_is_known():
-    headlines = [x["headline"] for x in summary.summary(found())["verdict"]]
+    headlines = [x.headline for x in summary.summary(found()).verdict]
     known = "double is 2.00 times as fast in steps as untuned slow [2.00, 2.00]."
     bound = "fourfold is at least 2.00 times as fast in steps as untuned slow"
     assert known in headlines and any(x.startswith(bound) for x in headlines)
