@@ -59,13 +59,13 @@ def evaluate(
       tuning: how baselines are tuned.
       reference: the optimizer that others are measured against, which joins them if it
         is a baseline; None for no one.
-      reference_lengths: numbers of times the steps of a task that the reference is
-        also tuned and run for, so that a speed-up up to the greatest can be seen.
-      eval_params: (state, params) -> the parameters to judge, by the name of the
-        optimizer, or of all; for one that averages in a way that `adapt` does not
-        know. Those that are updated are judged by default.
-      looks: times that held-out losses are taken, beside that at the start; a
-        multiple of 4.
+      reference_lengths: factors. The reference is tuned and run for each factor times
+        the steps of a task, so that speed-ups up to the greatest factor can be
+        measured.
+      eval_params: (state, params) -> the parameters to judge, of all optimizers or by
+        name; for an optimizer that averages in a way that `adapters` does not know. By
+        default the parameters that are updated are judged.
+      looks: how often held-out losses are taken after the start; a multiple of 4.
       directory: where runs are kept, in `trials.sqlite`, so that none is repeated; by
         default a temporary one, which is named and stays.
       say: takes lines of progress.

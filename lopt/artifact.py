@@ -116,8 +116,8 @@ def annotate(directory: str | os.PathLike, **fields: Any) -> None:
 def digest(card: dict[str, Any]) -> str:
     """Returns the SHA-256 of a card's content, its `digest` apart.
 
-    It is that of the JSON with sorted keys and no spaces, so that how a card is laid
-    out does not matter, while every key and value does.
+    The JSON that is hashed has sorted keys and no spaces, so that the layout of a card
+    does not matter, while every key and value does.
     """
     content = {name: value for name, value in card.items() if name != "digest"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -54,15 +54,16 @@ def guarded(
 ) -> optax.GradientTransformationExtraArgs:
     """Returns `tx`, with steps of Adam in the place of its own where it fails.
 
-    The rule fails at a spike of the loss, and where its update is huge or not finite:
-    this update is Adam's, and those after it ever less so. A spike is `threshold`
-    average deviations above the average of the losses before; one of the first 20 is
-    also above twice the first. Huge is an update with an entry above 1, which is Adam's
-    at a rate of 1, and above 10 times the largest entry of its leaf. Where gradients
-    are not finite, or so large that the sum of their squares is not, nothing moves, the
-    state of `tx` stays as it was, and the next update is Adam's. Adam is made of the
-    averages that the rule keeps anyway, so it is warm when it is needed. Pass `value`,
-    the loss, to `update`; without it no spike is seen.
+    The rule fails at a spike of the loss, and where its update is huge or not finite.
+    Adam's update then replaces the rule's, and the weight of Adam shrinks in each
+    update after it. A spike is `threshold` average deviations above the average of the
+    losses before; one of the first 20 is also above twice the first. An update is huge
+    if one of its entries is above 1, the size of Adam's at a rate of 1, and also above
+    10 times the largest entry of the leaf. Where gradients are not finite, or so large
+    that the sum of their squares is not, nothing moves, the state of `tx` stays as it
+    was, and the next update is Adam's. Adam is made of the averages that the rule keeps
+    anyway, so it is warm when it is needed. Pass `value`, the loss, to `update`;
+    without it no spike is seen.
 
     Args:
       tx: a bound rule.

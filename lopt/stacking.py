@@ -29,7 +29,8 @@ def unstacked(
     (16, 8, 8)
 
     Args:
-      tx: of leaves that are apart; of muP, `mup.infer` of what `split` returns.
+      tx: a transformation for separate layers. If it applies muP, infer its widths from
+        what `split` returns.
       stacked: params -> booleans, or these: which leaves, or whole branches, have a
         first axis of layers.
 

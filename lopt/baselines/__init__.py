@@ -23,19 +23,20 @@ class Baseline(NamedTuple):
 
     Attributes:
       build: `build(*, num_steps, info=None, learning_rate, schedule="constant",
-        warmup=0.0, **own)` -> an `optax.GradientTransformationExtraArgs`. `num_steps`,
-        the updates of the run, may be traced where `traced` says so, and numeric
-        hyperparameters always, that trials share a program: Optax's own schedules
-        refuse that, `lopt.schedules` do not; `schedule` is a name or index of
-        `SCHEDULES`; `info`, where a builder takes it, is from `mup.infer`.
+        warmup=0.0, **own)` -> an `optax.GradientTransformationExtraArgs`. `num_steps`
+        is the number of updates of the run; it may be traced if `traced` is true.
+        Numeric hyperparameters may always be traced, so that trials share one program.
+        `lopt.schedules` accept traced numbers; Optax's own schedules do not. `schedule`
+        is a name or an index of `SCHEDULES`. A builder that takes `info` is given what
+        `mup.infer` returns.
       space: ranges, and tuples of choices, by hyperparameter; see `spaces`.
       defaults: what one would take untuned, for every name of `space`.
       eval_params: (state, params) -> the parameters to judge, where these are not those
         that are updated; else None.
-      learned: whether it is a learned one that takes a learning rate.
+      learned: whether it is a learned optimizer that takes a learning rate.
       traced: whether `num_steps` may be traced, so that all lengths share a program.
-      rates: learning rates that are tried of it, evenly spaced, whatever is tried of
-        others; None: as they are.
+      rates: how many evenly spaced learning rates to try, whatever the protocol; None:
+        the protocol decides, as for other baselines.
     """
 
     build: Callable[..., optax.GradientTransformationExtraArgs]

@@ -109,8 +109,8 @@ def lamb(
 ) -> Any:
     """Returns LAMB (arXiv:1904.00962): AdamW's steps, as long as what they change.
 
-    Those of leaves of rank below 2 stay AdamW's, as in the authors' code: a bias that
-    starts at zero has no length to go by.
+    Leaves of rank below 2 take AdamW's own steps, as in the authors' code, because a
+    bias that starts at zero has no length to scale by.
     """
 
     def matrices(tree: Params) -> Params:

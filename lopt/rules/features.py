@@ -118,12 +118,14 @@ def signal(
     """Returns what tells one tensor's steps to be longer or shorter, within [-5, 5].
 
     The inputs above are normalised over the tensor, so none shows how much of its
-    gradients is noise, or whether they grow. These do: half the logarithms of, for
-    each decay, the mean square of momentum over that of gradients (1 where gradients
-    agree, (1 - b)/(1 + b) where they are noise); of the mean square gradient at the two
-    shorter decays over that at the longest, and now over that at the shortest. Their
-    scale does not matter. Then whether the tensor has two axes or more; and the
-    logarithm of how many of the model have, less 1, for what is deep breaks sooner.
+    gradients is noise, or whether they grow. These inputs show both. Each of the first
+    six is half the logarithm of a ratio of mean squares, so the scale of gradients does
+    not matter. Three: for each decay b, of the momentum over the gradients; the ratio
+    is 1 where gradients agree, and (1 - b)/(1 + b) where they are noise. Two: of the
+    gradients averaged at each shorter decay over those averaged at the longest. One: of
+    the present gradient over those averaged at the shortest decay. The seventh input
+    says whether the tensor has two axes or more. The last is the logarithm of the
+    number of such tensors in the model, less 1, because deep models break sooner.
 
     Args:
       grad: [*p].

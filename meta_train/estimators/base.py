@@ -42,9 +42,9 @@ class Estimator(NamedTuple):
 
     `estimate` returns `(Estimate, state)`. Both are pure and jittable. `steps` is how
     many inner steps an estimate takes, of all workers together. `sharding` is a prefix
-    of the state's tree: how its leaves lie on the devices of axis "worker". Where
-    there are several families, `draw(key)` says which place one has that speaks at the
-    meta-step of that key, and `estimate` takes that, an integer of Python, as well.
+    of the state's tree: how its leaves lie on the devices of axis "worker". With
+    several families, `draw(key)` returns the index of the family that is used at the
+    meta-step of `key`; `estimate` then takes this index, a Python integer, as well.
     """
 
     init: Callable[[Theta, Any, jax.Array], EstimatorState]
@@ -91,7 +91,10 @@ def variance_of_mean(grads: Any, mean: Any, valid: jax.Array) -> Any:
 
 
 def root_mean_square(entries: jax.Array, counts: jax.Array) -> jax.Array:
-    """Returns that of the entries of all workers that count; only in `per_worker`."""
+    """Returns the root mean square of the entries, over all workers, that count.
+
+    It works inside `per_worker` only, because it sums over the axis of workers.
+    """
     square = jnp.sum(jnp.where(counts, jnp.square(entries), 0))
     square, number = jax.lax.psum((square, jnp.sum(counts)), WORKERS)
     return jnp.sqrt(square / jnp.maximum(1, number))
@@ -210,7 +213,8 @@ def per_run(
     """Returns the estimator that averages `measure`, of so many runs, over workers.
 
     `measure(theta, worker, data, key)` takes a worker at its first step and returns the
-    first four of a `Contribution`. All that a worker keeps is how often it did so.
+    first four of a `Contribution`. A worker keeps nothing but
+    the number of estimates that it has made.
 
     Raises:
       ValueError: if `inner` asks for a buffer.

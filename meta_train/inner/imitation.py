@@ -44,13 +44,13 @@ class Imitation:
         h(m) = 1 for i <= hold, then clip(1 - (i - hold) / decay, m, 1).
 
     From the same parameters and gradient the rule makes the update u_L and the expert
-    u_E, each by its own state; parameters move by h(0) u_E + (1 - h(0)) u_L. Of what
-    theta is to lower, the share w_d = direction h(floor) is l_dir, w_m = magnitude h(0)
-    is l_mag and the rest the objective as it was. Reverse mode differentiates through
-    the expert too; the evolution strategies scale what the shares are of, see
-    `estimators.noise.contrasts`, so that `combined` would mix what is not alike. It
-    and the bootstrapped and implicit estimators, which have objectives of their own,
-    refuse it.
+    u_E, each by its own state; parameters move by h(0) u_E + (1 - h(0)) u_L. The
+    objective of theta is a weighted sum: l_dir with the weight w_d = direction
+    h(floor), l_mag with the weight w_m = magnitude h(0), and the objective without
+    imitation with the rest. Reverse mode differentiates through the expert too.
+    Evolution strategies rescale the terms (`estimators.noise.contrasts`), so `combined`
+    refuses imitation: it would mix gradients of different scales. The bootstrapped and
+    implicit estimators refuse it because they have objectives of their own.
 
     >>> Imitation(  # ELO's own
     ...     expert={"name": "elo", "args": {}}, hold=5_000, decay=45_000,

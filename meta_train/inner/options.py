@@ -35,13 +35,15 @@ def inner(
     Args:
       rule: applied under muP, with widths relative to the family's base width.
       family: what to train on.
-      window: inner steps per window, W >= 1; or the least and the most, of which each
-        run draws one, log-uniform. Every window costs as much as the longest.
-      horizon: least and most inner steps before a restart, log-uniform between. If
-        they differ, estimates of windows weigh a run by its length, as its share of all
-        steps, and those of whole runs weigh each alike.
-      growth: windows of a worker over which the most grows, geometrically, from the
-        least to its value; 0: it is there from the start.
+      window: inner steps per window, W >= 1: the stretch of a run that one estimate of
+        the meta-gradient sees, unless the estimator takes whole runs. Or the least and
+        the most, of which each run draws one, log-uniform; every window then costs as
+        much as the longest.
+      horizon: least and most inner steps before a restart, log-uniform between. If they
+        differ, an estimator of windows weighs a run by its length, because a longer run
+        has more windows; an estimator of whole runs weighs every run alike.
+      growth: number of windows of a worker during which the greatest horizon grows,
+        geometrically, from the least to its value; 0: it has that value from the start.
       reduce: what theta is to lower of the losses of a run: their "mean"; "late", the
         mean weighed by the square of the share of the run that is done; the "last"; or
         the "min".

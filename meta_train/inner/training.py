@@ -38,6 +38,9 @@ REDUCTIONS: dict[str, Callable[..., jax.Array]] = {
 class Inner:
     """Inner training of ONE worker; estimators vmap its methods.
 
+    `step` takes one update and then the meta-loss (`meta_loss`) of the parameters after
+    it. `window`, `run` and `unroll` take many.
+
     In all methods `salt`, if not None, changes the batches that a key draws, and
     nothing else.
 
@@ -46,7 +49,7 @@ class Inner:
       family: what is trained.
       windows: the least and the most inner steps of a window.
       horizon: least and most inner steps before a restart.
-      growth: windows over which the most grows from the least.
+      growth: windows during which the greatest horizon grows from the least.
       reduce: name in `REDUCTIONS`.
       shares: weight of each split's loss in the meta-loss, where it is not 0.
       log_offset: c of log(c + loss), or None.
@@ -88,7 +91,7 @@ class Inner:
         self, theta: Any, num_steps: Any
     ) -> optax.GradientTransformationExtraArgs:
         """Returns what trains a run of so many steps: rule, muP scaling, schedule."""
-        stages = [self.rule.bind(theta, num_steps=num_steps), self._scaling]
+        stages = [self.rule.bind(theta, num_steps=num_steps), self._mup]
         if self.schedule is not None:
             rate = schedules.build(**self.schedule, num_steps=num_steps)
             stages.append(optax.scale_by_schedule(rate))
@@ -216,7 +219,10 @@ class Inner:
         return _loss(task, worker, data, key, split)
 
     def meta_loss(self, worker: Worker, data: Any, key: jax.Array) -> jax.Array:
-        """Returns L: normalised losses, or their logarithms, weighted over splits."""
+        """Returns the meta-loss: normalised losses, weighted over splits.
+
+        With `log_offset` their logarithms instead. Batches are drawn from key.
+        """
         task = self.family.task(worker.draw)
         total = 0
         for split, weight in self.shares.items():
@@ -227,7 +233,7 @@ class Inner:
         return total
 
     @functools.cached_property
-    def _scaling(self) -> optax.GradientTransformationExtraArgs:
+    def _mup(self) -> optax.GradientTransformationExtraArgs:
         info = mup.infer(self.family.shapes, self.family.base_shapes)
         return mup.scale_updates(info)
 
