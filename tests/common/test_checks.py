@@ -18,6 +18,7 @@ from common import checks, settings
 from evaluation import __main__ as command
 from evaluation.protocol import evaluate
 from evaluation.runs.tuning import Tuning
+from meta_train import sections
 
 # What configs leave out, so that each number has a value to begin with.
 LEFT_OUT = {
@@ -37,7 +38,7 @@ NO_STEPS = {("log", "every"), ("checkpoint", "every")}
 @functools.cache
 def config(estimator):
     """Returns a config whose every number is set, by the sections that it is in."""
-    c = settings.resolve(tiny.get_config(estimator))
+    c = sections.complete(tiny.get_config(estimator))
     for (section, key), value in LEFT_OUT.items():
         c[section][key] = value
     if estimator == "truncated":
