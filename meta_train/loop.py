@@ -161,7 +161,7 @@ def _start(run: Run, keeper: Any) -> Progress:
         return progress
     notes = dict(found.notes)
     there = complete(notes.pop("config"))
-    refuse_other(there, run.config, where=f"checkpoint {found.step}")
+    refuse_other(there, complete(run.config), where=f"checkpoint {found.step}")
     return Progress(**found.state, **notes)
 
 

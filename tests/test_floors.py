@@ -25,7 +25,7 @@ FILES = {
     "catalogue __init__",
     "tasks": "base data/embedded data/own data/stored data/__init__ data/prepare "
     "networks/__init__ networks/draws networks/layers networks/attention "
-    "networks/objectives families/supervised "
+    "networks/objectives networks/recurrence families/supervised "
     "families/* [families/bag families/coordinates] families/__init__ "
     "wrappers/__init__ wrappers/gradients wrappers/augmentations entries mixtures "
     "suites costs __init__ __main__",

@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from common import settings
 from lopt.types import LearnedOptimizer
 from meta_train.inner import options
 from meta_train.inner.imitation import Imitation
 from tasks.base import Task, TaskFamily, fixed
+
+WHERE = "config.inner.imitation"
 
 
 def family_of(loss, start, noise=0.0) -> TaskFamily:
@@ -113,7 +116,7 @@ def inner(
         schedule=None,
         stagger=stagger,
         fresh=fresh,
-        imitation=imitation and Imitation(**imitation),
+        imitation=imitation and settings.call(Imitation, WHERE, imitation),
     )
 
 

@@ -10,6 +10,7 @@ from places import ROOT
 import meta_train.build
 from common import settings
 from meta_train.estimators import ESTIMATORS
+from meta_train.sections import complete
 from meta_train.workdir import refuse_other
 from tasks import suites
 
@@ -38,7 +39,7 @@ def test_unknown_variant_lists_the_known_ones(variant):
 
 
 def test_quick_changes_values_but_no_key():
-    full, quick = (settings.resolve(tiny.demo(name)) for name in ("", "quick"))
+    full, quick = (complete(tiny.demo(name)) for name in ("", "quick"))
     assert jax.tree.structure(quick) == jax.tree.structure(full)
     assert quick != full
 

@@ -28,7 +28,7 @@ def build(name, monkeypatch):
     if name != "implicit":  # which has a rule of its own
         monkeypatch.setitem(rules.RULES, "toy", toys.heavy_ball)
         c.rule = ConfigDict({"name": "toy", "args": {}})
-        c.theta.frozen = ("decay",) if name == "truncated" else ()
+        c.theta = {"frozen": ("decay",) if name == "truncated" else ()}
     with c.ignore_type():
         c.inner.update(VARIANTS.get(name, {}))
     c.outer.num_steps = 8

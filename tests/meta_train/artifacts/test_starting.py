@@ -97,7 +97,7 @@ def test_without_frozen_leaves_the_rule_is_the_same():
 def built(**theta):
     """Returns the tiny run of truncated gradients, with weight decay."""
     c = tiny.get_config()
-    c.theta.update(theta)
+    c.theta = theta
     c.outer.weight_decay = 0.5
     return meta_train.build.build(c)
 

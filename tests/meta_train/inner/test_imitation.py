@@ -73,7 +73,7 @@ def test_elo_is_muon_on_matrices_and_adamw_at_a_third_on_the_rest():
     draws = np.random.default_rng(0)
     params = {name: draws.normal(size=shape) for name, shape in shapes.items()}
     grads = [{n: draws.normal(size=s) for n, s in shapes.items()} for _ in range(3)]
-    tx, found = imitation.build("elo"), []
+    tx, found = imitation.find("elo")(), []
     state = tx.init(params)
     for g in grads:
         updates, state = jax.jit(tx.update)(g, state, params)
@@ -98,7 +98,7 @@ EXPERTS = {
 
 @pytest.mark.parametrize("name", imitation.EXPERTS)
 def test_experts_have_derivatives_where_gradients_are_zero(name):
-    tx = imitation.build(name, **EXPERTS[name])
+    tx = imitation.find(name)(**EXPERTS[name])
     zeros = {"w": jnp.zeros((3, 2), jnp.float32), "b": jnp.zeros(2, jnp.float32)}
 
     def second(grads):
@@ -175,7 +175,7 @@ def test_runs_follow_the_expert_at_first_and_the_rule_in_the_end(hold, lead):
     start = family.task(()).init(KEY)
     worker = one.start(THETA, {}, KEY)._replace(params=start)
     after, _ = jax.jit(one.window)(THETA, worker, {}, KEY)
-    expert = imitation.build("elo")
+    expert = imitation.find("elo")()
     keys = batch_keys(KEY, 4)
     _, params = by_hand(THETA, keys, family=family, lead=lead, expert=expert)
     close(after.params, params, rtol=1e-9)
@@ -283,7 +283,10 @@ def test_without_imitation_nothing_is_kept():
     "changes, message",
     [
         (dict(expert=dict(name="muno", args={})), "known: adam, adamw, elo"),
-        (dict(expert=dict(name="adam", args={})), "lacks the key 'learning_rate'"),
+        (
+            dict(expert=dict(name="adam", args=dict(learning_rate=0.0))),
+            "learning_rate must be positive",
+        ),
         (dict(decays=3), "no key 'decays'; did you mean 'decay'"),
         (dict(decay=0), "decay >= 1"),
         (dict(magnitude=0.4), "at most 1 together"),

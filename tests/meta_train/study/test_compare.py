@@ -185,7 +185,7 @@ def test_quick_config_writes_results_once(tmp_path, monkeypatch):
     ],
 )
 def test_misspelt_keys_are_refused_with_the_nearest(tmp_path, place, message):
-    config = section = compare_estimators.get_config("quick").to_dict()
+    config = section = compare.complete(compare_estimators.get_config("quick"))
     *path, key = place
     for name in path:
         section = section[name]
@@ -209,7 +209,8 @@ def test_unknown_estimators_and_bad_sizes_are_refused(tmp_path):
 
 def test_every_estimator_is_compared():
     # Implicit gradients are of what enters the inner objective, not of rules.
-    compared = {name for name, *_ in compare_estimators.ESTIMATORS.values()}
+    sections = compare_estimators.get_config().estimators.values()
+    compared = {section.name for section in sections}
     assert compared == set(estimators.ESTIMATORS) - {"implicit"}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tasks import data
 from tasks.families import language
+from tasks.networks import recurrence
 
 TEXT = dict(dataset="stdlib", context=6, width=8, base_width=4, batch_size=3, vary={})
 SETTINGS = {
@@ -19,7 +20,7 @@ SETTINGS = {
     "transformer": dict(depth=1, heads=2, mlp_ratio=2, activations=("tanh",)),
 }
 every_model = pytest.mark.parametrize("name", SETTINGS)
-every_cell = pytest.mark.parametrize("cell", language.CELLS)
+every_cell = pytest.mark.parametrize("cell", recurrence.CELLS)
 
 
 def build(name, **more):
@@ -133,8 +134,8 @@ def test_recurrence_equals_the_cell_of_flax(cell):
 @every_cell
 @pytest.mark.parametrize("width", [64, 256])
 def test_recurrent_kernels_start_with_one_over_the_root_of_width(cell, width):
-    gates = language.CELLS[cell].gates * width
-    module = language.Recurrence(width, cell)
+    gates = recurrence.CELLS[cell].gates * width
+    module = recurrence.Recurrence(width, cell)
     params = module.init(jax.random.key(0), jnp.zeros((1, 1, gates)))["params"]
     kernel = np.asarray(params["kernel"])
     assert kernel.shape == (width, gates)

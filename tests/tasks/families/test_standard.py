@@ -8,8 +8,7 @@ import pytest
 from families import ARGS, SMALL
 
 from tasks import base, families
-from tasks.families import language
-from tasks.networks import attention
+from tasks.networks import attention, recurrence
 
 NETWORKS = [name for name, args in ARGS.items() if "base_width" in args]
 STANDARD = {"parametrization": "standard", "zero_readout": False}
@@ -65,7 +64,7 @@ def test_embeddings_start_as_those_of_flax():
 
 
 def test_each_gate_starts_orthogonal():
-    module = language.Recurrence(6, "gru", "standard")
+    module = recurrence.Recurrence(6, "gru", "standard")
     kernel = module.init(jax.random.key(0), jnp.ones((1, 2, 18)))["params"]["kernel"]
     gates = np.split(np.asarray(kernel), 3, 1)
     for gate in gates:
