@@ -106,7 +106,10 @@ def load(
     if ":" in name:
         if resolution is not None or context is not None:
             raise ValueError(f"{name} is taken as it is: leave resolution and context.")
-        return own.find(name)
+        try:
+            return own.find(name)
+        except ValueError as error:
+            raise ValueError(f"{error} {_misnamed(name)}") from error
     return _load(name, directory(), resolution, context)
 
 
@@ -208,10 +211,14 @@ def writable(root: pathlib.Path) -> Iterator[None]:
 def check_name(name: str) -> None:
     """Raises ValueError for a name with a version, or a namespace."""
     if ":" in name or re.search(r"/\d+\.\d+\.\d+$", name):
-        raise ValueError(
-            f"datasets are named `name` or `name/config`, and the newest version on "
-            f"disk is loaded; got {name!r}, with a version or namespace."
-        )
+        raise ValueError(_misnamed(name))
+
+
+def _misnamed(name: str) -> str:
+    return (
+        "Prepared datasets are named `name` or `name/config`; the newest version on "
+        f"disk is loaded; got {name!r}, with a version or namespace."
+    )
 
 
 def moments(dataset: Dataset) -> tuple[float, float]:
