@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -46,8 +47,14 @@ def apply(diff, root):
 def copy(tmp_path_factory):
     """Returns a copy of the repository where all was done that the page says."""
     root = tmp_path_factory.mktemp("copy") / "repository"
-    unread = (".*", "__pycache__", "runs", "shared", "docs", "build", "*.egg-info")
-    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*unread))
+    unread = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
+    beside = {"runs", "shared", "docs", "build"}
+
+    def ignored(folder, names):
+        own = beside if Path(folder) == ROOT else set()
+        return unread(folder, names) | own
+
+    shutil.copytree(ROOT, root, ignore=ignored)
     (root / "tasks" / "families" / "parity.py").write_text(blocks("python")[0])
     for diff in blocks("diff"):
         apply(diff, root)

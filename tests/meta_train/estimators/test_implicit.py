@@ -416,8 +416,6 @@ def test_its_config_ends_in_an_artifact(tmp_path):
 def test_its_unknown_variant_names_the_known():
     match = "unknown variant='quik'; join by commas `quick`"
     with pytest.raises(ValueError, match=match):
-        ValueError, match="unknown variant='quik'; join by commas `quick`"
-    ):
         config("quik")
 
 
