@@ -33,7 +33,7 @@ def claim(
     path = Path(workdir) / "config.json"
     if path.exists():
         there = complete(json.loads(path.read_text(encoding="utf-8")))
-        refuse_other(there, config, where=str(path))
+        refuse_other(there, complete(config), where=str(path))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

@@ -418,9 +418,9 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(
 def test_a_checkpoint_is_not_begun_where_its_bytes_find_no_room(monkeypatch, tmp_path):
     keeper = checkpoint.manager(tmp_path, keep=2)
     state = {"x": jax.numpy.ones([1000, 1000])}  # 4 MB
-    disk = shutil.disk_usage(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
     for free, whole in ((4_500_000, False), (6_000_000, True)):
-        short = disk._replace(free=free)
+        short = usage._replace(free=free)
         monkeypatch.setattr("shutil.disk_usage", lambda path, short=short: short)
         if whole:
             checkpoint.save(keeper, 7, state=state, notes={})
@@ -476,11 +476,11 @@ def test_run_with_no_whole_checkpoint_starts_again(tmp_path):
 
 
 def test_workdir_of_another_config_is_refused_with_the_differing_keys(tmp_path):
-    here = settings.resolve(tiny.get_config())
+    here = complete(tiny.get_config())
     claim(tmp_path, here)
     claim(tmp_path, here)
     there = (tmp_path / "config.json").read_text()
-    other = settings.resolve(tiny.get_config("pes"))
+    other = complete(tiny.get_config("pes"))
     with pytest.raises(OtherConfig) as error:
         claim(tmp_path, other | {"seed": 7})
     lines = str(error.value).splitlines()[1:]
