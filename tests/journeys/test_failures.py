@@ -391,6 +391,7 @@ def full_at(step):
     return lambda directory: (full if directory.name == step else seal)(directory)
 
 
+@pytest.mark.filterwarnings("ignore:Damaged checkpoint")
 @pytest.mark.parametrize(
     ("module", "name", "function", "file", "last"),
     [
