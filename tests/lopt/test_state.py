@@ -44,6 +44,10 @@ def info(params, wider=2):
     return mup.infer(grown, shapes, wider=shapes)
 
 
+# Parameters here are wider than those that rules were trained on.
+pytestmark = pytest.mark.filterwarnings("ignore:mup is:UserWarning")
+
+
 def tiny(params, **changes):
     rule = rules.build("mlp", **ARGS | changes)
     return rule.bind(descending(rule), num_steps=400)
