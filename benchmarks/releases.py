@@ -19,6 +19,8 @@ from evaluation.report import panels, style
 from evaluation.report.tables import NONE
 from evaluation.report.wording import bounds, least, number
 from evaluation.runs import results
+from evaluation.scores.standings import Standing
+from evaluation.statistics import Interval
 from lopt.baselines import BASELINES
 
 COLUMNS = (
@@ -39,6 +41,22 @@ SUITES = {
 }
 
 
+def evaluations(name: str) -> dict[str, dict[str, Any]]:
+    """Returns what a released rule's card holds, suite by suite, with `Standing`s."""
+    found = lopt.read(name).card["evaluation"] or {}
+    for entry in found.values():
+        entry["standings"] = {x: _standing(y) for x, y in entry["standings"].items()}
+    return found
+
+
+def _standing(written: dict[str, Any]) -> Standing:
+    values = {
+        key: Interval(**x) if isinstance(x, dict) and "low" in x else x
+        for key, x in written.items()
+    }
+    return Standing(**values)
+
+
 def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
     """Returns a row each of a rule on a suite, of the reference, and of baselines."""
     lines = []
@@ -46,23 +64,22 @@ def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
         standing, trials = found["standings"][one], found["trials"][one]
         cells = [suite, one, f"{trials} trials" if trials else "none"]
         for key in ("speedup", "speedup_seconds", "loss_ratio", "test_ratio"):
-            interval = standing[key]
+            interval = getattr(standing, key)
             if interval is None:
                 cells.append(NONE)
                 continue
             prefix = least(standing) if key == "speedup" else ""
-            cells.append(f"{prefix}{number(interval['value'])} {bounds(interval)}")
-        cells.append(f"{standing['diverged']:.0%}")
+            cells.append(f"{prefix}{number(interval.value)} {bounds(interval)}")
+        cells.append(f"{standing.diverged:.0%}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def table(names: list[str]) -> str:
     """Returns all that the cards of some released rules hold, suite by suite."""
-    cards = {name: lopt.read(name).card["evaluation"] or {} for name in names}
     suites: dict[str, dict[str, None]] = {}  # the rows of each, without repetitions
-    for name, card in cards.items():
-        for suite, found in card.items():
+    for name in names:
+        for suite, found in evaluations(name).items():
             suites.setdefault(suite, {}).update(dict.fromkeys(rows(suite, found, name)))
     head = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     return "\n".join(itertools.chain(head, *suites.values()))
@@ -104,7 +121,7 @@ def overview() -> bytes:
     """Returns, as PNG, speed-ups over tuned Adam on trained and on unseen families."""
     shown, optimizers = {}, {}
     for rule in SHOWN:
-        for suite, found in (lopt.read(rule).card["evaluation"] or {}).items():
+        for suite, found in evaluations(rule).items():
             names = (rule, *(x for x in found["standings"] if x in BASELINES))
             shown.setdefault(suite, {}).update(
                 {name: found["standings"][name] for name in names}
@@ -114,9 +131,8 @@ def overview() -> bytes:
     return style.png([draws], optimizers)
 
 
-def _speedups(standings: dict[str, Any], title: str) -> panels.Draw:
-    summary = {"standings": standings, "settings": {"reference": "tuned Adam"}}
-    panel = panels.speedups(summary)
+def _speedups(standings: dict[str, Standing], title: str) -> panels.Draw:
+    panel = panels.speedups(standings, "tuned Adam")
 
     def draw(axes: Any, styles: Any) -> None:
         panel(axes, {name: styles[name] for name in styles if name in standings})

@@ -173,9 +173,10 @@ def _bytes(file: Any) -> bytes:
 
 
 def _signed(card: dict[str, Any]) -> bytes:
-    """Returns the content of the file of a card, with its digest."""
-    text = json.dumps(card | {"digest": digest(card)}, indent=1, allow_nan=False)
-    return (text + "\n").encode()
+    """Returns the content of the file of a card, with its digest: a line a field."""
+    fields = card | {"digest": digest(card)}
+    lines = [json.dumps({x: y}, allow_nan=False)[1:-1] for x, y in fields.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def _card(file: Any) -> dict[str, Any]:

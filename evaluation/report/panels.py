@@ -77,17 +77,16 @@ def profile(pool: time_to_target.Pool, unit: str) -> Draw:
     return draw
 
 
-def speedups(summary: Summary) -> Draw:
+def speedups(rows: dict[str, standings.Standing], reference: str) -> Draw:
     """Returns a panel of speed-ups with intervals, lower bounds with an arrow."""
 
     def draw(axes: Axes, styles: Styles) -> None:
-        rows, shown = summary.standings, _scored(summary, "speedup", styles)
+        shown = _scored(rows, "speedup", styles)
         for y, (name, style) in enumerate(shown.items()):
             drawn = _interval(axes, rows[name].speedup, y, style)
             if least(rows[name]):
                 axes.plot(drawn.high, y, marker=ARROW, ms=9, color=style["color"])
         _names(axes, list(shown))
-        reference = summary.settings["reference"]
         axes.set_xlabel(f"speed-up over {reference} in steps (better →)", loc="right")
 
     return draw
@@ -99,7 +98,7 @@ def ratios(summary: Summary) -> Draw:
 
     def draw(axes: Axes, styles: Styles) -> None:
         ink, ground = axes.xaxis.label.get_color(), axes.get_facecolor()
-        shown = _scored(summary, "loss_ratio", styles)
+        shown = _scored(summary.standings, "loss_ratio", styles)
         shown.pop(reference, None)
         for key, label, shift in RATIOS:
             fill = {} if key == "loss_ratio" else {"mfc": ground}
@@ -181,12 +180,12 @@ def lines(settings: Mapping[str, Any]) -> dict[str, dict[int, str]]:
     return {line: dict(sorted(by_factor.items())) for line, by_factor in found.items()}
 
 
-def _scored(summary: Summary, key: str, styles: Styles) -> Styles:
+def _scored(rows: dict[str, standings.Standing], key: str, styles: Styles) -> Styles:
     """Returns the styles of optimizers that have a number; others failed."""
     return {
         name: style
         for name, style in styles.items()
-        if getattr(summary.standings[name], key) is not None
+        if getattr(rows[name], key) is not None
     }
 
 

@@ -43,7 +43,8 @@ def verdict(results: Results, summary: Summary) -> list[Picture]:
         size = (SMALL[0], SMALL[1] + 0.2 * more)
         caption = f"Speed-up over {reference}, 95 % intervals"
         alt = _intervals(summary, "speedup", caption)
-        found.append(_picture(results, panels.speedups(summary), caption, alt, size))
+        panel = panels.speedups(summary.standings, reference)
+        found.append(_picture(results, panel, caption, alt, size))
         caption = f"Losses relative to {reference}'s, 95 % intervals"
         alt = " ".join(
             _intervals(summary, key, f"{label.capitalize()} relative to {reference}'s")
@@ -107,7 +108,9 @@ def readme(results: Results, summary: Summary) -> bytes:
     pool = time_to_target.pool(results, time_to_target.targets(results), "tuned")
     rows = []
     if _against(summary):
-        rows.append([panels.speedups(summary), panels.ratios(summary)])
+        reference = results.settings["reference"]
+        speedups = panels.speedups(summary.standings, reference)
+        rows.append([speedups, panels.ratios(summary)])
     if len(pool.tasks) >= FEW:
         rows.append([panels.profile(pool, unit) for unit in pool.times])
     if not rows:
