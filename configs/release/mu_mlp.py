@@ -159,7 +159,7 @@ def quick(c: ConfigDict) -> ConfigDict:
     """Returns `c` shrunk to seconds, and to two families that compile fast."""
     c.family = {"name": "smoke-v1"}
     c.theta.start = None
-    c.rule.args.update(hidden=4, layers=1)
+    c.rule.args.hidden = 4
     c.inner.update(window=2, horizon=(4, 6))
     c.estimator.num_workers = 2
     c.outer.update(num_steps=10, warmup_steps=2)

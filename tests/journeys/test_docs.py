@@ -50,18 +50,18 @@ def test_links_of_the_readme_lead_somewhere():
     assert targets and all((ROOT / target).exists() for target in targets), targets
 
 
-def python_commands():
-    """Returns the words of each command of README.md that starts Python."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+def python_commands(page):
+    """Returns the words of each command of a page that starts Python."""
+    text = (ROOT / page).read_text().replace("\\\n", " ")
     blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.M))
     lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
     return [words[1:] for words in lines if words[:1] == ["python"]]
 
 
-def test_commands_of_the_readme_run_from_a_config_to_a_report(tmp_path):
-    for words in python_commands():
+def test_commands_run_from_a_config_to_a_report(tmp_path):
+    for words in python_commands("README.md") + python_commands("docs/digits.md"):
         # The same commands, shrunk to seconds, away from the checkout's own runs.
-        words = [re.sub(r"(--config=\S+\.py)", r"\1:quick", word) for word in words]
+        words = [re.sub(r"(--config=\S+)", r"\1:quick", word) for word in words]
         own = ("--config.suite=", "--config.seeds=", "--config.tuning.trials=")
         words = [word for word in words if not word.startswith(own)]
         words = [re.sub(r",sgdm,.*", ",sgdm", word) for word in words]

@@ -242,7 +242,7 @@ def test_truncated_card_is_named(path, tmp_path):
         (lambda c: c.update(schema=1), "card.json: its schema is 1"),
         (lambda c: c.pop("golden"), "card.json: lacks golden"),
         (lambda c: c["rule"].update(name="lstm"), "card.json: .*known: mlp"),
-        (lambda c: c["rule"]["args"].pop("hidden"), "card.json: .*hidden"),
+        (lambda c: c["rule"]["args"].update(units=4), "card.json: .*units"),
         (
             lambda c: c["rule"]["args"].update(hidden=5),
             r"theta.safetensors: 'network/b0' has shape \(4,\), the rule's is \(5,\)",

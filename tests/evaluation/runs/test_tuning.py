@@ -8,6 +8,7 @@ import tiny_rule
 from places import ROOT
 
 import lopt
+from evaluation import __main__ as command
 from evaluation import protocol, statistics
 from evaluation.runs import curves, entrants, tuning
 from evaluation.runs.tuning import PROTOCOLS, Tuning
@@ -263,7 +264,7 @@ def test_a_rule_with_a_schedule_is_tuned_around_the_peak_it_was_trained_under(tm
 
 
 def test_the_config_tunes_as_python_does_by_default():
-    config = runpy.run_path(str(CONFIG))["get_config"]().tuning.to_dict()
+    config = command.complete(runpy.run_path(str(CONFIG))["get_config"]())["tuning"]
     first, count = config.pop("seeds")
     own = Tuning(**config, seeds=tuple(range(first, first + count)))
     assert own == protocol.DEFAULT and own.protocol == "narrow"
