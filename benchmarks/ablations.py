@@ -19,10 +19,11 @@ from typing import Any
 from unittest import mock
 
 import jax
-import matplotlib.figure
 import numpy as np
+from matplotlib.axes import Axes
 
-from common import settings
+from common import canvas, settings
+from common.canvas import LIGHT
 from common.machine import provenance
 from configs.release import mu_mlp
 from lopt import rules
@@ -65,6 +66,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "valid_weight=0": {"inner.valid_weight": 0.0},
     "muadam": {"rule": {"name": "muadam", "args": {}}},
 }
+DRAWN = ("valid-v1", "mlp-widthx32")
+COLOURS = {"base": LIGHT.candidates[0], "muadam": LIGHT.ink}
 HEAD = """The first stage of `configs/release/mu_mlp.py` with 8 workers, and a change in
 each row, meta-trained for {seconds:g} s of CPU time, compiling apart, on {hardware}.
 No row is tuned. All learn from {tasks}.
@@ -86,7 +89,7 @@ task, judged ones too, at its base width: widths divide neither updates nor logi
 `bootstrapped` is left out, as three of the families have no predictions to match.
 `muadam` is Adam under muP on the base's schedule, at one rate, the best for `valid-v1`.
 
-![Meta-validation against CPU seconds of meta-training]({picture})
+![Scores on valid-v1 and at 32 times the width; the base's range shaded]({picture})
 """
 
 
@@ -181,24 +184,36 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def plot(runs: dict[str, list[dict[str, Any]]]) -> matplotlib.figure.Figure:
-    """Returns meta-validation by seconds, of a few variants beside the base a panel."""
-    canvas = matplotlib.figure.Figure(figsize=(11, 7), layout="constrained")
-    names = [name for name in runs if name not in ("base", "muadam")]
-    axes = canvas.subplots(2, 2, sharex=True, sharey=True).flat
-    ends = [one["rows"][-1]["mean"] for found in runs.values() for one in found]
-    if ends := [x for x in ends if x < np.inf]:  # starts may be far above
-        axes[0].set_ylim(min(ends) - 0.05, max(ends) + 0.05)
-    for axis, few in zip(axes, np.array_split(names, 4), strict=True):
-        for k, name in enumerate(["base", *few]):
-            for n, one in enumerate(runs.get(name, ())):
-                xy = np.array([(row["seconds"], row["mean"]) for row in one["rows"]])
-                axis.plot(*xy.T, ".-", color=f"C{k}", label=None if n else name)
-        for one in runs.get("muadam", ()):
-            axis.axhline(one["rows"][0]["mean"], color="k", ls="--", label="muadam")
-        axis.set(xlabel="CPU seconds of meta-training", ylabel="meta-validation")
-        axis.legend(fontsize=8)
-    return canvas
+def panel(runs: dict[str, list[dict[str, Any]]], task: str) -> Any:
+    """Returns a panel of the scores of a task, a dot for each seed of a variant.
+
+    The range of the base's seeds is shaded: what lies in it is not told from the base.
+
+    Args:
+      runs: of every variant, its seeds.
+      task: one of `JUDGED`, or "valid-v1".
+    """
+    scores = {
+        name: [one["judged"].get(task, one["rows"][-1]["mean"]) for one in found]
+        for name, found in runs.items()
+    }
+
+    def draw(axes: Axes) -> None:
+        for y, (name, found) in enumerate(scores.items()):
+            colour = COLOURS.get(name, LIGHT.baselines[0])
+            axes.plot(found, [y] * len(found), "o", ms=5, color=colour)
+        if base := [x for x in scores.get("base", ()) if np.isfinite(x)]:
+            axes.axvspan(min(base), max(base), color=COLOURS["base"], alpha=0.15)
+        axes.set_yticks(range(len(scores)), scores)
+        axes.set_ylim(len(scores) - 0.5, -0.5)
+        axes.set(title=task, xlabel="log loss at the end (← better)")
+
+    return draw
+
+
+def plot(runs: dict[str, list[dict[str, Any]]]) -> bytes:
+    """Returns, as PNG, what every variant ends at where it is chosen and elsewhere."""
+    return canvas.png([[panel(runs, task) for task in DRAWN]], height=4.6)
 
 
 def write(page: Path, record: dict[str, Any]) -> None:
@@ -220,7 +235,7 @@ def write(page: Path, record: dict[str, Any]) -> None:
         )
         text = "\n\n".join(above + below)
     page.write_text(text, encoding="utf-8")
-    plot(runs).savefig(picture, dpi=120)
+    picture.write_bytes(plot(runs))
 
 
 def recorded(workdir: Path, names: list[str], seeds: int, **given: Any) -> dict:

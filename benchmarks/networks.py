@@ -14,12 +14,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
 import optax
+from matplotlib.axes import Axes
 
 import lopt
 from benchmarks import models
+from common import canvas
+from evaluation.report import style
+from lopt.baselines import BASELINES
 
 HAND_DESIGNED = {"adam": optax.adam, "adamw": optax.adamw}
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # of these; the best final loss is shown
@@ -157,22 +160,27 @@ HEAD = """| network | optimizer, warm-up or rate | steps | init | max/init | fin
 def draw(found: Sequence[Row], path: Path) -> None:
     """Writes a panel a network, of the mean of seeds."""
     names = list(dict.fromkeys(row.network for row in found))
+    panels = [_panel([row for row in found if row.network == x]) for x in names]
     columns = min(4, len(names))
-    lines = -(-len(names) // columns)
-    figure = matplotlib.figure.Figure((4 * columns, 3 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flat
-    for panel, name in zip(panels, names, strict=False):
-        for row in (row for row in found if row.network == name):
+    rows = [panels[n : n + columns] for n in range(0, len(panels), columns)]
+    path.write_bytes(canvas.png(rows, height=4.2 if columns == 1 else 3))
+
+
+def _panel(found: Sequence[Row]) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        labels = [row.optimizer for row in found]
+        rules = {x: {"baseline": x.split()[0] in BASELINES} for x in labels}
+        looks = style.styles(rules, canvas.LIGHT)
+        for row in found:
             losses = row.losses.mean(0)
             blocks = np.array_split(losses, min(POINTS, len(losses)))
             ends = np.cumsum([len(block) for block in blocks])
-            means = [block.mean() for block in blocks]
-            panel.plot(ends, means, label=row.optimizer, linewidth=1)
-        panel.set(title=name, yscale="log", xlabel="updates", ylabel="loss")
-        panel.legend(fontsize="xx-small", ncols=2)
-    for panel in list(figure.axes)[len(names) :]:
-        panel.remove()
-    figure.savefig(path, dpi=160)
+            look = looks[row.optimizer] | {"markevery": 0.15}
+            axes.plot(ends, [x.mean() for x in blocks], label=row.optimizer, **look)
+        axes.set(title=found[0].network, yscale="log", xlabel="updates", ylabel="loss")
+        axes.yaxis.set_major_formatter("{x:g}")
+
+    return draw
 
 
 def _numbers(kind: type) -> Callable[[str], list[Any]]:

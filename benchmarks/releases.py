@@ -37,7 +37,7 @@ COLUMNS = (
 SHOWN = ("mu_mlp", "mu_norm")
 SUITES = {
     "in-dist-v1": "families that they were trained on",
-    "transfer-v2": "families that they never saw",
+    "transfer-v2": "families, or cells, that they never saw",
 }
 
 
@@ -68,7 +68,7 @@ def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
             if interval is None:
                 cells.append(NONE)
                 continue
-            prefix = least(standing) if key == "speedup" else ""
+            prefix = least(standing, key)
             cells.append(f"{prefix}{number(interval.value)} {bounds(interval)}")
         cells.append(f"{standing.diverged:.0%}")
         lines.append(f"| {' | '.join(cells)} |")

@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import matplotlib.figure
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
-from common import settings
+from common import canvas, settings
+from common.canvas import LIGHT
 from configs import demo
 from evaluation.runs import curves
 from lopt import artifact, rules
@@ -168,23 +170,37 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot(record: dict[str, Any]) -> matplotlib.figure.Figure:
-    """Returns the losses of every seed against seconds of meta-training."""
-    canvas = matplotlib.figure.Figure(figsize=(11, 4.2), layout="constrained")
-    for axis, name in zip(canvas.subplots(1, 2), METRICS, strict=True):
+def panel(record: dict[str, Any], metric: str) -> Any:
+    """Returns a panel of a loss: a line a seed, and a star where it beats Adam."""
+
+    def draw(axes: Axes) -> None:
+        colours = (*LIGHT.candidates[:2], *LIGHT.baselines)
         for i, method in enumerate(name for name in METHODS if name in record):
+            look = {"color": colours[i], "ls": canvas.DASHES[i % len(canvas.DASHES)]}
             for k, found in enumerate(record[method]["runs"]):
                 x, y = (
-                    [row[key] for row in found["rows"]] for key in ("seconds", name)
+                    [row[key] for row in found["rows"]] for key in ("seconds", metric)
                 )
-                label = method if k == 0 else None
-                axis.plot(x, y, color=f"C{i}", lw=1, label=label)
-        axis.axhline(record["adam"][name], color="k", ls="--", label="tuned Adam")
-        axis.set(yscale="log", xlabel="seconds of meta-training", ylabel=f"{name} loss")
-        axis.set_ylim(record["adam"][name] / 3, record["adam"][name] * 30)
-        axis.grid(color="#dddddd")
-    canvas.axes[1].legend(fontsize=8)
-    return canvas
+                axes.plot(x, y, lw=1.2, label=method if k == 0 else None, **look)
+                if (won := found["beaten"][metric]) is not None:
+                    star = {"marker": "*", "ms": 11, "mec": LIGHT.ink, "zorder": 4}
+                    axes.plot(won, y[x.index(won)], color=colours[i], **star)
+        axes.axhline(record["adam"][metric], color=LIGHT.ink, lw=1, label="tuned Adam")
+        axes.set(title=f"{metric} loss; a star where Adam is beaten")
+        axes.set(xlabel="seconds of meta-training", ylabel=f"{metric} loss")
+        axes.set(yscale="log", xscale="log")
+        axes.set_ylim(record["adam"][metric] / 3, record["adam"][metric] * 30)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter("")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+
+    return draw
+
+
+def plot(record: dict[str, Any]) -> bytes:
+    """Returns, as PNG, the losses of every seed against seconds of meta-training."""
+    return canvas.png([[panel(record, name) for name in METRICS]], height=4.2)
 
 
 def main() -> None:
@@ -197,7 +213,7 @@ def main() -> None:
         record[method] = {"stretches": METHODS[method], "runs": runs}
         print(method, [one["beaten"] for one in runs], flush=True)
         RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
-    plot(record).savefig(RECORD.with_suffix(".png"), dpi=120)
+    RECORD.with_suffix(".png").write_bytes(plot(record))
     print(table(record))
 
 

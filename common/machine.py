@@ -29,7 +29,8 @@ def revision() -> str | None:
     """Returns the Git commit of this code, or None.
 
     Code that was changed since has "-dirty-" and twelve digits of a hash behind it, of
-    what `git diff HEAD` says, so that two changes are told apart.
+    what `git diff HEAD` says and of Python files that Git does not know, so that two
+    changes are told apart.
 
     None also for code that a repository merely surrounds, as a virtual environment
     in it does: its commit says nothing of this code.
@@ -37,6 +38,8 @@ def revision() -> str | None:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
     commit, changes = _git("rev-parse", "HEAD"), _git("diff", "HEAD", "--binary", "--")
+    if commit is not None and changes is not None:
+        changes += _unknown()
     if commit is None or not changes:
         return commit
     digest = hashlib.sha256(changes.encode(errors="surrogateescape")).hexdigest()
@@ -55,6 +58,14 @@ def hardware() -> str:
     kind = processor() if on_cpu else device.device_kind
     cores = f", {os.cpu_count()} cores" if on_cpu else ""
     return f"{jax.device_count()} x {kind}{cores}"
+
+
+def _unknown() -> str:
+    """Returns names and contents of Python files that Git neither has nor ignores."""
+    root = Path(_git("rev-parse", "--show-toplevel") or "")
+    listed = _git("-C", str(root), "ls-files", "--others", "--exclude-standard", "*.py")
+    files = [root / name for name in (listed or "").splitlines()]
+    return "".join(f"{x}\n{x.read_bytes()!r}" for x in files if x.exists())
 
 
 def _git(*words: str) -> str | None:

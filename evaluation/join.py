@@ -34,19 +34,19 @@ def merged(runs: dict[str, Results]) -> Results:
     """
     first, *_ = runs.values()
     _check_same(runs)
-    every = [name for one in runs.values() for name in one.settings["optimizers"]]
+    every = [name for run in runs.values() for name in run.settings["optimizers"]]
     shared = {
         name
         for name in every
         if every.count(name) == 1 or _alike(name, [*runs.values()])
     }
     cells, optimizers = {}, {}
-    for label, one in runs.items():
-        for name, settings in one.settings["optimizers"].items():
+    for label, run in runs.items():
+        for name, settings in run.settings["optimizers"].items():
             new = name if name in shared else f"{name}@{label}"
             optimizers[new] = settings
             for task in first.settings["tasks"]:
-                mine = one.cell(name, task)._replace(optimizer=new)
+                mine = run.cell(name, task)._replace(optimizer=new)
                 cells.setdefault((task, new), mine)
     reference = first.settings["reference"]
     if reference is not None and reference not in shared:
@@ -55,7 +55,7 @@ def merged(runs: dict[str, Results]) -> Results:
     return Results(
         first.settings | {"optimizers": optimizers, "reference": reference},
         tuple(ordered),
-        {key: sum(one.seconds[key] for one in runs.values()) for key in first.seconds},
+        {key: sum(run.seconds[key] for run in runs.values()) for key in first.seconds},
         tuple(_notes(runs)),
         first.environment,
         _made(runs),
@@ -77,9 +77,9 @@ def _check_same(runs: dict[str, Results]) -> None:
 
 def _notes(runs: dict[str, Results]) -> list[str]:
     """Returns the notes of each, after how their machines and tuning differ."""
-    tunings = {label: one.settings["tuning"] for label, one in runs.items()}
-    machines = {label: one.environment for label, one in runs.items()}
-    notes = [f"{label}: {x}" for label, one in runs.items() for x in one.notes]
+    tunings = {label: run.settings["tuning"] for label, run in runs.items()}
+    machines = {label: run.environment for label, run in runs.items()}
+    notes = [f"{label}: {x}" for label, run in runs.items() for x in run.notes]
     for words, each in {
         "on other machines": machines,
         "tuned differently": tunings,
@@ -93,8 +93,8 @@ def _notes(runs: dict[str, Results]) -> list[str]:
 def _made(runs: dict[str, Results]) -> dict[str, str]:
     """Returns when and by what each was made, as far as it is known."""
     found: dict[str, list[str]] = {}
-    for label, one in runs.items():
-        for key, value in one.made.items():
+    for label, run in runs.items():
+        for key, value in run.made.items():
             found.setdefault(key, []).append(f"{label}: {value}")
     return {key: "; ".join(texts) for key, texts in found.items()}
 
@@ -102,15 +102,17 @@ def _made(runs: dict[str, Results]) -> dict[str, str]:
 def differences(results: Results, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Yields how the second of each pair does against the first."""
     tasks = list(results.settings["tasks"])
-    for one, other in pairs:
+    for candidate, other in pairs:
         for metric in ("mean", "final", "valid", "test"):
-            a, b = (standings.runs(results, x, metric, tasks) for x in (one, other))
+            a, b = (
+                standings.runs(results, x, metric, tasks) for x in (candidate, other)
+            )
             ratio = statistics.geometric(
                 statistics.stratified(statistics.loss_ratio(b, a))
             )
             chance = statistics.probability_of_improvement(b, a)
             yield (
-                f"{other} against {one}, {standings.REPORTED[metric].title}: "
+                f"{other} against {candidate}, {standings.REPORTED[metric].title}: "
                 f"{_bounds(ratio)} times, lower with probability {_bounds(chance)}"
             )
 
@@ -166,10 +168,10 @@ def _alike(name: str, every: list[Results]) -> bool:
     tasks = having[0].settings["tasks"]
     sets = [
         [
-            {k: x.curves for k, x in one.cell(name, task).chosen.items()}
+            {k: x.curves for k, x in results.cell(name, task).chosen.items()}
             for task in tasks
         ]
-        for one in having
+        for results in having
     ]
     return all(_equal(sets[0], other) for other in sets[1:])
 
@@ -182,8 +184,8 @@ def _equal(a: Any, b: Any) -> bool:
     return all(np.array_equal(x, y, equal_nan=True) for x, y in pairs)
 
 
-def _bounds(one: statistics.Interval) -> str:
-    return f"{one.value:.3g} [{one.low:.3g}, {one.high:.3g}]"
+def _bounds(interval: statistics.Interval) -> str:
+    return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 if __name__ == "__main__":

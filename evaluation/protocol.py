@@ -84,18 +84,14 @@ def evaluate(
     with command_line.Pulse(say) as pulse:
         pulse.begin("reading data", aloud=False)
         tasks = _tasks(suite, transfer)
-    _check(named, {name: one[1] for name, one in tasks.items()}, plan, looks)
+    _check(named, {name: setting[1] for name, setting in tasks.items()}, plan, looks)
     growth = suites.growth(suite) if isinstance(suite, str) else {}
     bases = {task: x.base for task, x in growth.items()} if transfer else {}
     if directory is None:
         directory = tempfile.mkdtemp(prefix="lopt-evaluation-")
         say(f"runs are kept in {directory}; directory={directory!r} goes on there")
     notes: list[str] = []
-    with (
-        opened(Path(directory)) as store,
-        _watch() as seconds,
-        pulse,
-    ):
+    with opened(Path(directory)) as store, _watch() as seconds, pulse:
         pulse.begin(f"tracing {len(tasks)} tasks", aloud=False)
         places = {
             name: bench.place(name, family, num_steps=num_steps, looks=looks)
@@ -164,10 +160,10 @@ def _tasks(suite: Suite, transfer: bool) -> dict[str, tuple[TaskFamily, int]]:
     if isinstance(suite, str):
         suite = suites.with_bases(suite) if transfer else suites.find(suite)
     return {
-        name: (suites.family(one), one.num_steps)
-        if isinstance(one, suites.Entry)
-        else tuple(one)
-        for name, one in suite.items()
+        name: (suites.family(entry), entry.num_steps)
+        if isinstance(entry, suites.Entry)
+        else tuple(entry)
+        for name, entry in suite.items()
     }
 
 

@@ -116,20 +116,20 @@ def _build(
     _check_memory(trained)
     inners = {
         name: settings.call(
-            options.inner, "config.inner", inner, rule=learned, family=one
+            options.inner, "config.inner", inner, rule=learned, family=trained_on
         )
-        for name, one in trained.items()
+        for name, trained_on in trained.items()
     }
     scores = _scores(validation, learned, trained, inner)
     mesh = worker_mesh()
     each = {
         name: settings.call(
-            _estimator, "config.estimator", estimator, inner=one, devices=mesh.size
+            _estimator, "config.estimator", estimator, inner=unrolled, devices=mesh.size
         )
-        for name, one in inners.items()
+        for name, unrolled in inners.items()
     }
     mixed = estimators.mix(each, weights, balance=outer.balance)
-    data = tuple(one.data for one in trained.values())
+    data = tuple(x.data for x in trained.values())
     return Run(
         config=resolved,
         families=trained,
@@ -194,10 +194,10 @@ def _families(
 
 def _check_memory(trained: Mapping[str, TaskFamily]) -> None:
     """Raises ValueError for families whose data would have to stream."""
-    for one in trained.values():
-        if one.stream is not None:
+    for family in trained.values():
+        if family.stream is not None:
             raise ValueError(
-                f"the dataset of {one.name} is larger than memory (see "
+                f"the dataset of {family.name} is larger than memory (see "
                 "`tasks.data.IN_MEMORY`): meta-training keeps all data on the device; "
                 "only evaluation streams them. Try a smaller set, or config of it."
             )
@@ -225,11 +225,11 @@ def _scores(
 ) -> meta_validation.Scores:
     """Returns how thetas are scored: on the families, or on a suite of its own."""
     longest = (max(inner["horizon"]),)
-    tasks = {name: (one, how.lengths or longest) for name, one in trained.items()}
+    tasks = {name: (family, how.lengths or longest) for name, family in trained.items()}
     if how.suite is not None:
         tasks = {
-            name: (suites.family(one), how.lengths or (one.num_steps,))
-            for name, one in suites.find(how.suite).items()
+            name: (suites.family(entry), how.lengths or (entry.num_steps,))
+            for name, entry in suites.find(how.suite).items()
         }
     return meta_validation.scores(
         rule=rule,

@@ -68,8 +68,8 @@ class Learner(NamedTuple):
             say(f"compiling meta-steps: {costs.compiling(*traced)}")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             lowered = (program.lower() for program in traced)
-            for one in [pool.submit(program.compile) for program in lowered]:
-                one.result()
+            for compiling in [pool.submit(program.compile) for program in lowered]:
+                compiling.result()
 
 
 def build(

@@ -248,7 +248,7 @@ def _validate(progress: Progress, tools: Tools) -> None:
             lambda a, b: a + (b - a) / (count + 1), progress.best, average
         )
         found.append((_mean(tools.run.scores(blend)), count + 1, blend))
-    score, count, theta = min(found, key=lambda one: one[0])
+    score, count, theta = min(found, key=lambda candidate: candidate[0])
     # Where none is finite yet, the last is the best there is.
     if best is None or score < best or not math.isfinite(best):
         progress.best = jax.tree.map(jnp.copy, theta)

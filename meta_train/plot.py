@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from common import command_line
+from common import canvas, command_line
 from meta_train import logging
 
 SHARE = 0.05  # of a curve's points, over which it is smoothed
@@ -33,26 +33,28 @@ def curves(workdir: Path) -> tuple[str, dict[str, np.ndarray]]:
     return "meta-loss", {n: _smoothed(*x) for n, x in each.items() if x.size}
 
 
-def figure(title: str, found: dict[str, np.ndarray]) -> Figure:
-    """Returns a panel for each curve."""
-    columns = min(3, len(found))
-    lines = -(-len(found) // columns)
-    canvas = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
-    axes = canvas.subplots(lines, columns, squeeze=False).ravel()
-    for axis, (name, (steps, losses)) in zip(axes, found.items(), strict=False):
-        axis.plot(steps, losses, color="#d55e00", marker="." if len(steps) < 50 else "")
+def picture(title: str, found: dict[str, np.ndarray]) -> bytes:
+    """Returns a PNG with a panel for each curve."""
+    panels = [_panel(title, name, *x) for name, x in found.items()]
+    columns = min(3, len(panels))
+    rows = [panels[n : n + columns] for n in range(0, len(panels), columns)]
+    return canvas.png(rows, height=3.4 if columns < 3 else 2.6)
+
+
+def _panel(
+    title: str, name: str, steps: np.ndarray, losses: np.ndarray
+) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        marker = "." if len(steps) < 50 else ""
+        axes.plot(steps, losses, color=canvas.LIGHT.candidates[0], marker=marker)
+        axes.set(title=name, xlabel="meta-steps", ylabel=title)
         if losses.min() > 0:  # else they are logarithms
-            axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.minorticks_off()
-        axis.set_title(name, fontsize=10)
-        axis.grid(True, color="#dddddd")
-        axis.set_xlabel("meta-step")
-    for axis in axes[len(found) :]:
-        axis.set_axis_off()
-    canvas.suptitle(title)
-    return canvas
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5), numticks=9))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+
+    return draw
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title, found = curves(workdir)
     if not found:
         sys.exit(f"error: the run in {workdir} has no losses yet.")
-    figure(title, found).savefig(workdir / "losses.png", dpi=144)
+    (workdir / "losses.png").write_bytes(picture(title, found))
     for name, (_, losses) in found.items():
         print(f"{name}: {losses[0]:.4f} -> {losses[-1]:.4f}")
 

@@ -35,10 +35,10 @@ def measured(name: str) -> dict[str, dict[str, Any]]:
 
     with command_line.Pulse() as pulse:
         found = {}
-        for task, one in suites.SUITES[name].items():
+        for task, entry in suites.SUITES[name].items():
             pulse.begin(f"measuring {name}, {task}", aloud=False)
-            costs = cost(suites.family(one))._asdict()
-            found[task] = {"steps": one.num_steps} | costs
+            costs = cost(suites.family(entry))._asdict()
+            found[task] = {"steps": entry.num_steps} | costs
     return found
 
 

@@ -133,7 +133,7 @@ def _of_equation(equation: Any) -> int:
 def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:
     """Yields the programs that a line calls."""
     for value in params.values():
-        for one in value if isinstance(value, tuple | list) else [value]:
-            one = getattr(one, "jaxpr", one)
-            if hasattr(one, "eqns"):
-                yield one
+        for part in value if isinstance(value, tuple | list) else [value]:
+            part = getattr(part, "jaxpr", part)
+            if hasattr(part, "eqns"):
+                yield part

@@ -47,7 +47,8 @@ FLOORS = {"autoencoder": 0.24, "recurrent": 2.0, "transformer": 2.0}
 
 # Tasks of train-v1 above what they cannot fall below, and at more widths and depths.
 TRAIN_V2: dict[str, Entry] = {
-    name: one._replace(floor=FLOORS.get(name, 0.0)) for name, one in TRAIN_V1.items()
+    name: entry._replace(floor=FLOORS.get(name, 0.0))
+    for name, entry in TRAIN_V1.items()
 } | {
     "mlp-deep": Entry("mlp", DIGITS_MLP | {"width": 48, "depth": 4}, 200),
     "mlp-deeper": Entry(

@@ -118,7 +118,7 @@ SUITES: dict[str, dict[str, Entry]] = {
         "quadratic": Entry("quadratic", QUADRATIC, 200),
     },
     **{
-        name: {task: one for line in lines for task, one in line.entries().items()}
+        name: {task: entry for line in lines for task, entry in line.entries().items()}
         for name, lines in LINES.items()
     },
     # Of no family and of no set of train-v1.

@@ -18,18 +18,19 @@ FLOORS = {
 # A file imports only files before it; brackets stand around equals, and a star for
 # the rest of a folder, equals too.
 FILES = {
-    "common": "__init__ names checks settings overrides disk command_line machine",
+    "common": "__init__ names checks settings overrides disk command_line machine "
+    "canvas",
     "lopt": "_commands names checks types mup schedules baselines/spaces "
     "baselines/builder baselines/* baselines/__init__ rules/history rules/features "
     "rules/network rules/heads rules/* rules/__init__ stacking artifact guard "
     "catalogue __init__",
-    "tasks": "base data/embedded data/own data/stored data/__init__ data/prepare "
-    "networks/__init__ networks/draws networks/layers networks/attention "
+    "tasks": "base data/embedded data/own data/stored data/disk data/__init__ "
+    "data/prepare networks/__init__ networks/draws networks/layers networks/attention "
     "networks/objectives networks/recurrence families/supervised "
     "families/* [families/bag families/coordinates] families/__init__ "
     "wrappers/__init__ wrappers/gradients wrappers/augmentations entries mixtures "
     "suites costs __init__ __main__",
-    "evaluation": "statistics runs/__init__ runs/held_out runs/curves "
+    "evaluation": "statistics runs/__init__ runs/held_out runs/stepping runs/curves "
     "runs/fingerprints runs/store runs/tuning runs/adapters runs/entrants runs/costs "
     "runs/bench runs/results runs/cells protocol scores/__init__ scores/algoperf "
     "scores/time_to_target scores/standings scores/budgets report/content "

@@ -13,7 +13,7 @@ def text(results: Results) -> str:
     """Returns what was judged, the verdict, and where the rest is."""
     numbers = summary.summary(results)
     who = ", ".join(numbers.settings["optimizers"])
-    headlines = [one.headline for one in numbers.verdict]
+    headlines = [verdict.headline for verdict in numbers.verdict]
     return "\n".join([f"{wording.scope(numbers)}; {who}.", *headlines, REST])
 
 

@@ -68,9 +68,9 @@ def show(summary: Summary, console: Console) -> None:
         say(failure, console, style="red")
     for note in summary.notes:
         say(f"warning: {note}", console)
-    for one in summary.verdict:
-        say(one.headline, console, style="bold")
-        for sentence in one.rest:
+    for verdict in summary.verdict:
+        say(verdict.headline, console, style="bold")
+        for sentence in verdict.rest:
             say(sentence, console)
 
 

@@ -12,8 +12,8 @@ def markdown(summary: Summary) -> str:
         f"## {_safe(summary.title)}",
         f"{_safe(wording.scope(summary))}.",
         "\n\n".join(
-            f"**{_safe(one.headline)}** {_safe(' '.join(one.rest))}".strip()
-            for one in summary.verdict
+            f"**{_safe(verdict.headline)}** {_safe(' '.join(verdict.rest))}".strip()
+            for verdict in summary.verdict
         ),
         _measures(tables.standings(summary)),
         "Below a number is the 95 % bootstrap interval over seeds, tasks being fixed. "

@@ -224,12 +224,12 @@ def _end(
 
 
 def _interval(
-    axes: Axes, one: Interval, y: float, style: Mapping[str, Any]
+    axes: Axes, interval: Interval, y: float, style: Mapping[str, Any]
 ) -> Interval:
     """Draws a value and its interval, and returns them."""
-    axes.plot([one.low, one.high], [y, y], color=style["color"], lw=2)
-    axes.plot(one.value, y, **{**style, "ls": "", "ms": 8})
-    return one
+    axes.plot([interval.low, interval.high], [y, y], color=style["color"], lw=2)
+    axes.plot(interval.value, y, **{**style, "ls": "", "ms": 8})
+    return interval
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.canvas import DARK, LIGHT
 from evaluation.report import panels, style
 from evaluation.report.content import Summary
 from evaluation.report.style import Draw
@@ -134,7 +135,7 @@ def _picture(
     optimizers = results.settings["optimizers"]
     light, dark = (
         _data_uri(style.svg(draw, optimizers, theme, size=size))
-        for theme in (style.LIGHT, style.DARK)
+        for theme in (LIGHT, DARK)
     )
     return Picture(light, dark, caption, alt)
 
@@ -145,12 +146,12 @@ def _data_uri(svg: str) -> str:
 
 def _intervals(summary: Summary, key: str, title: str) -> str:
     texts = []
-    for name, one in summary.standings.items():
-        interval = getattr(one, key)
+    for name, standing in summary.standings.items():
+        interval = getattr(standing, key)
         if interval is None:
             texts.append(f"{name} failed")
             continue
-        prefix = least(one) if key == "speedup" else ""
+        prefix = least(standing, key)
         texts.append(f"{name} {prefix}{number(interval.value)} {bounds(interval)}")
     return f"{title}: {', '.join(texts)}."
 
@@ -162,10 +163,10 @@ def _losses(summary: Summary, task: str, metric: str) -> str:
         if row.error:
             text = "failed"
         else:
-            one = row.metrics[metric]
+            values = row.metrics[metric]
             text = "diverged"
-            if one.value is not None:
-                text = f"{number(one.value)} {bounds(one)}"
+            if values.value is not None:
+                text = f"{number(values.value)} {bounds(values)}"
         texts.append(f"{row.optimizer} {text}")
     return f"{REPORTED[metric].title.capitalize()}: {', '.join(texts)}."
 

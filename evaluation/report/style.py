@@ -2,52 +2,24 @@
 
 import hashlib
 import io
-import itertools
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common import canvas
+from common.canvas import DASHES, FONT, LIGHT, Theme
 from lopt.baselines import BASELINES
 
-DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 LOOKS = [(DASHES[i % 5], MARKERS[i % 11]) for i in range(5 * 11)]  # all there are
 SIZE = (4.4, 3.1)  # inches; of a panel, wide enough to read on a phone
-FONT = "DejaVu Sans"  # what Matplotlib lays text out with
 
 Styles = dict[str, dict[str, Any]]
 Draw = Callable[[Axes, Styles], None]
-
-
-class Theme(NamedTuple):
-    """Colours; those of lines are Okabe and Ito's, lighter ones on dark ground."""
-
-    ground: str
-    ink: str
-    grid: str
-    candidates: tuple[str, ...]
-    baselines: tuple[str, ...]
-
-
-LIGHT = Theme(
-    "#ffffff",
-    "#1a1a1a",
-    "#dddddd",
-    ("#d55e00", "#aa3377", "#b8860b", "#c0272d", "#8c510a"),
-    ("#0072b2", "#009e73", "#7a5195", "#666666", "#117a8b", "#5a7d1a", "#3f51b5"),
-)
-DARK = Theme(
-    "#14171a",
-    "#e8e8e8",
-    "#3a3f44",
-    ("#ff8c3b", "#ee88bb", "#e3c04a", "#ff6f61", "#d9a06b"),
-    ("#56b4e9", "#2cc79d", "#c9a0ff", "#aaaaaa", "#5fd3e0", "#a9c95b", "#8fa2ff"),
-)
 
 
 def styles(optimizers: Mapping[str, Mapping[str, Any]], theme: Theme) -> Styles:
@@ -120,71 +92,24 @@ def svg(
       theme: whose colours to use.
       size: in inches.
     """
-    with matplotlib.rc_context(_look(theme)):
-        canvas = Figure(figsize=size, layout="constrained")
-        axes = canvas.subplots()
+    with matplotlib.rc_context(canvas.look(theme)):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
         draw(axes, styles(optimizers, theme))
-        _legend(canvas)
+        canvas.legend(figure)
         buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _shortened(buffer.getvalue())
 
 
 def png(draws: list[list[Draw]], optimizers: Mapping[str, Any]) -> bytes:
     """Returns rows of panels, the last perhaps shorter, as a light PNG for a README."""
-    panels = [*itertools.chain(*draws)]
-    rows, columns = len(draws), len(draws[0])
-    with matplotlib.rc_context(_look(LIGHT)):
-        canvas = Figure(figsize=(9.6, 3.4 * rows), layout="constrained")
-        grid = canvas.subplots(rows, columns, squeeze=False)
-        for draw, axes in zip(panels, grid.flat, strict=False):
-            draw(axes, styles(optimizers, LIGHT))
-        for axes in grid.flat[len(panels) :]:
-            axes.remove()
-        _legend(canvas)
-        buffer = io.BytesIO()
-        canvas.savefig(buffer, format="png", dpi=160)
-    return buffer.getvalue()
+    looks = styles(optimizers, LIGHT)
+    return canvas.png([[_with(looks, draw) for draw in row] for row in draws])
 
 
-def _look(theme: Theme) -> dict[str, Any]:
-    """Returns settings of Matplotlib."""
-    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color")
-    grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-    return {
-        **dict.fromkeys((*inked, "ytick.color"), theme.ink),
-        **dict.fromkeys(grounds, theme.ground),
-        "axes.axisbelow": True,
-        "axes.grid": True,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlesize": "medium",
-        "font.family": FONT,
-        "text.parse_math": False,  # names may hold dollars
-        "font.size": 9.5,
-        "grid.color": theme.grid,
-        "legend.frameon": False,
-        "legend.columnspacing": 1.2,
-        "legend.handlelength": 2.8,
-        "path.simplify_threshold": 0.3,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "lopt",  # equal results make equal files
-    }
-
-
-def _legend(canvas: Figure) -> None:
-    """Puts one legend of all panels below, as wide as fits, where it adds to them."""
-    found = {}
-    for axes in reversed(canvas.axes):
-        handles, labels = axes.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    if not found:
-        return
-    points = 72 * canvas.get_figwidth()
-    columns = max(1, int(points // (42 + 6 * max(map(len, found)))))
-    canvas.legend(found.values(), found, loc="outside lower center", ncols=columns)
-    more = math.ceil(len(found) / columns) - 1
-    canvas.set_figheight(canvas.get_figheight() + 0.17 * more)
+def _with(looks: Styles, draw: Draw) -> Callable[[Axes], None]:
+    return lambda axes: draw(axes, looks)
 
 
 def _shortened(text: str) -> str:

@@ -87,9 +87,9 @@ def others(summary: Summary) -> Table:
         _interval_column("P(lower test loss)", "test_improvement", 1),
         *_algoperf(),
     ]
-    if any(one.speedup_constant for one in summary.standings.values()):
+    if any(standing.speedup_constant for standing in summary.standings.values()):
         title = f"speed-up over {CONSTANT}"
-        chances.insert(0, _interval_column(title, "speedup_constant", 1))
+        chances.insert(0, _speedup_column(title, "speedup_constant"))
     costs = [
         Column("time of a step", 0, lambda x: None, _time),
         Column("state, bytes per parameter", 0, lambda x: None, _state),
@@ -101,11 +101,11 @@ def others(summary: Summary) -> Table:
 
 def _against(summary: Summary) -> list[Column]:
     """Returns what is said in the reference's terms, if anything is."""
-    if all(one.speedup is None for one in summary.standings.values()):
+    if all(standing.speedup is None for standing in summary.standings.values()):
         return []
     return [
-        _speedup_column("steps", "speedup"),
-        _speedup_column("seconds", "speedup_seconds"),
+        _speedup_column("speed-up in steps", "speedup"),
+        _speedup_column("speed-up in seconds", "speedup_seconds"),
         _interval_column("final loss ratio", "loss_ratio", -1),
         _interval_column("test loss ratio", "test_ratio", -1),
     ]
@@ -157,23 +157,27 @@ def _best(column: Column, rows: Mapping[str, Measured]) -> str | None:
 
 def _interval_column(title: str, key: str, sign: int) -> Column:
     def field(row: Measured) -> Field:
-        one = getattr(row, key)
-        return Field(number(one.value), (bounds(one),)) if one else Field(NONE)
+        interval = getattr(row, key)
+        return (
+            Field(number(interval.value), (bounds(interval),))
+            if interval
+            else Field(NONE)
+        )
 
     return Column(title, sign, lambda row: getattr(row, key), field)
 
 
-def _speedup_column(unit: str, key: str) -> Column:
+def _speedup_column(title: str, key: str) -> Column:
     def field(row: Measured) -> Field:
-        one = getattr(row, key)
-        if one is None:
+        interval = getattr(row, key)
+        if interval is None:
             return Field(NONE)
-        prefix = "≥ " if least(row) else ""
+        prefix = "≥ " if least(row, key) else ""
         censored = f"{share(row.censored)} censored"
-        notes = (censored.replace(" ", "\N{NO-BREAK SPACE}"),) * (unit == "steps")
-        return Field(prefix + number(one.value), (bounds(one), *notes))
+        notes = (censored.replace(" ", "\N{NO-BREAK SPACE}"),) * (key == "speedup")
+        return Field(prefix + number(interval.value), (bounds(interval), *notes))
 
-    return Column(f"speed-up in {unit}", 1, lambda row: getattr(row, key), field)
+    return Column(title, 1, lambda row: getattr(row, key), field)
 
 
 def _algoperf_column(rule: str) -> Column:
@@ -228,12 +232,12 @@ def _metric_column(metric: str) -> Column:
         return f"{100 * value:.1f}" if accuracy else number(value)
 
     def field(row: Measured) -> Field:
-        one = row.metrics[metric]
-        if one.value is None:
-            lost, runs = one.values.count(None), len(one.values)
+        values = row.metrics[metric]
+        if values.value is None:
+            lost, runs = values.values.count(None), len(values.values)
             return Field(f"{lost} of {runs} diverged")
-        interval = f"[{write(one.low)}, {write(one.high)}]"
-        return Field(write(one.value), (interval,))
+        interval = f"[{write(values.low)}, {write(values.high)}]"
+        return Field(write(values.value), (interval,))
 
     return Column(
         REPORTED[metric].title + (", %" if accuracy else ""),
@@ -244,14 +248,14 @@ def _metric_column(metric: str) -> Column:
 
 
 def _task_speedup(row: Measured) -> Field:
-    one = row.speedup
-    if one is None:
+    speedup = row.speedup
+    if speedup is None:
         return Field(NONE)
-    notes = [bounds(one)]
-    if one.censored:
-        notes.append(f"{one.censored} seeds censored")
-    prefix = "≥ " if one.censored else ""
-    return Field(prefix + number(one.value), tuple(notes))
+    notes = [bounds(speedup)]
+    if speedup.censored:
+        notes.append(f"{speedup.censored} seeds censored")
+    prefix = "≥ " if speedup.censored else ""
+    return Field(prefix + number(speedup.value), tuple(notes))
 
 
 def _seeds(row: Measured) -> Field:

@@ -38,31 +38,31 @@ def verdicts(summary: Summary) -> list[Verdict]:
 
 def _verdict(name: str, summary: Summary) -> Verdict:
     """Returns what a candidate is worth in the reference's terms."""
-    one, reference = summary.standings[name], summary.settings["reference"]
+    standing, reference = summary.standings[name], summary.settings["reference"]
     if failed := _failed(name, summary):
         return Verdict(failed, [])
-    if one.speedup is None:
+    if standing.speedup is None:
         return Verdict(f"{name} has a score only where {reference} has none.", [])
     losses = ", ".join(
-        _ratio(title, getattr(one, key), reference)
+        _ratio(title, getattr(standing, key), reference)
         for title, key in RATIOS
-        if getattr(one, key)
+        if getattr(standing, key)
     )
-    lost = f"{share(one.diverged)} of runs diverged or failed."
-    rest = [f"{losses[0].upper()}{losses[1:]}; {lost} {_in_seconds(one)}"]
-    if least(one) and _level(one.speedup):
-        rest.append(f"{share(one.censored)} of its speed-ups are lower bounds.")
+    lost = f"{share(standing.diverged)} of runs diverged or failed."
+    rest = [f"{losses[0].upper()}{losses[1:]}; {lost} {_in_seconds(standing)}"]
+    if least(standing) and _level(standing.speedup):
+        rest.append(f"{share(standing.censored)} of its speed-ups are lower bounds.")
     headline = f"{_told(name, summary)}{_scored(name, summary)}."
     return Verdict(headline, [*rest, *_outcomes(name, summary)])
 
 
 def _told(name: str, summary: Summary) -> str:
     """Returns the speed-up, and whether it tells a candidate from the reference."""
-    one, reference = summary.standings[name], summary.settings["reference"]
+    standing, reference = summary.standings[name], summary.settings["reference"]
     tuned = "tuned" if summary.budget[reference].trials else "untuned"
-    other, interval = f"{tuned} {reference}", bounds(one.speedup)
-    value, level = number(one.speedup.value), _level(one.speedup)
-    prefix = "" if level else least(one)
+    other, interval = f"{tuned} {reference}", bounds(standing.speedup)
+    value, level = number(standing.speedup.value), _level(standing.speedup)
+    prefix = "" if level else least(standing)
     pairs = len(_compared(summary)) * len(summary.settings["seeds"])
     speed = f"{prefix}{value} times as fast"
     if pairs < PAIRS:
@@ -85,23 +85,23 @@ def _scored(name: str, summary: Summary) -> str:
     )
 
 
-def _ratio(title: str, one: Interval, reference: str) -> str:
+def _ratio(title: str, interval: Interval, reference: str) -> str:
     """Returns a ratio of losses, called level where its interval holds 1."""
-    times = f"{number(one.value)} times {reference}'s {bounds(one)}"
-    return f"{title} {'level, ' if _level(one) else ''}{times}"
+    times = f"{number(interval.value)} times {reference}'s {bounds(interval)}"
+    return f"{title} {'level, ' if _level(interval) else ''}{times}"
 
 
-def _in_seconds(one: Standing) -> str:
-    speed = one.speedup_seconds
+def _in_seconds(standing: Standing) -> str:
+    speed = standing.speedup_seconds
     times = f"{number(speed.value)} times as fast {bounds(speed)}"
     if _level(speed):
         return f"In seconds they are level: {times}."
-    return f"In seconds it is {least(one)}{times}."
+    return f"In seconds it is {least(standing)}{times}."
 
 
-def _level(one: Interval) -> bool:
+def _level(interval: Interval) -> bool:
     """Returns whether an interval holds 1."""
-    return one.low <= 1 <= one.high
+    return interval.low <= 1 <= interval.high
 
 
 def _compared(summary: Summary) -> list[str]:

@@ -61,12 +61,21 @@ def settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {x}" for name, x in texts.items())
 
 
-def least(one: Standing) -> str:
+def least(standing: Standing, key: str = "speedup") -> str:
     """Returns "at least " where censored runs make a speed-up a lower bound.
 
     They lie at the upper end, of which interquartile means leave out a quarter.
+
+    Args:
+      standing: an optimizer's, with a number.
+      key: which of its numbers; those that are no speed-ups have no such bound.
     """
-    return "at least " if one.censored > 0.25 else ""
+    censored = {
+        "speedup": standing.censored,
+        "speedup_seconds": standing.censored,
+        "speedup_constant": standing.censored_constant,
+    }
+    return "at least " if (censored.get(key) or 0) > 0.25 else ""
 
 
 def leader(found: Mapping[str, Any], sign: int) -> str | None:
@@ -82,9 +91,9 @@ def leader(found: Mapping[str, Any], sign: int) -> str | None:
       sign: 1 where more is better, -1 where less is.
     """
     ends = {
-        name: sorted((sign * one.low, sign * one.high))
-        for name, one in found.items()
-        if one and one.low is not None
+        name: sorted((sign * interval.low, sign * interval.high))
+        for name, interval in found.items()
+        if interval and interval.low is not None
     }
     for name, (low, _) in ends.items():
         others = [high for other, (_, high) in ends.items() if other != name]
@@ -154,6 +163,6 @@ def duration(seconds: float) -> str:
     return f"{number(seconds * scale)}\N{NO-BREAK SPACE}{unit}"
 
 
-def bounds(one: Interval | TaskSpeedup | Values) -> str:
+def bounds(interval: Interval | TaskSpeedup | Values) -> str:
     """Returns an interval in brackets."""
-    return f"[{number(one.low)}, {number(one.high)}]"
+    return f"[{number(interval.low)}, {number(interval.high)}]"

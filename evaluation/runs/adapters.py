@@ -21,8 +21,8 @@ class Adapted(NamedTuple):
     Attributes:
       fit: from the transformation to one of plain parameters.
       eval_params: (state, params) -> the parameters to judge; None: those updated.
-      copies: whether its state keeps parameters beside those, of which we cannot tell
-        whether they are meant to be used.
+      copies: whether its state keeps parameters beside those, or an average of some,
+        of which we cannot tell whether they are meant to be used.
     """
 
     fit: Callable[[Any], Transformation]
@@ -33,8 +33,9 @@ class Adapted(NamedTuple):
 def adapted(tx: Any, shapes: Params) -> Adapted:
     """Returns how to run what was made, by the state that it has; compiles nothing.
 
-    Known are Schedule-Free (arXiv:2405.15682), wherever it is in the state, and
-    Lookahead (arXiv:1907.08610), whose slow parameters are kept beside the fast ones.
+    Known are Schedule-Free (arXiv:2405.15682) of all parameters, wherever it is in the
+    state, and Lookahead (arXiv:1907.08610), whose slow parameters are kept beside the
+    fast ones. An average that starts at zeros looks like a momentum, and goes unseen.
     """
     state = jax.eval_shape(tx.init, shapes)
     if _find(state, optax.LookaheadState):
@@ -42,7 +43,7 @@ def adapted(tx: Any, shapes: Params) -> Adapted:
     free = _find(state, optax.contrib.ScheduleFreeState)
     if free and jax.tree.structure(free[0].z) == jax.tree.structure(shapes):
         return Adapted(lenient, averaged)
-    return Adapted(lenient, None, copies=_copies(tx, shapes))
+    return Adapted(lenient, None, copies=bool(free) or _copies(tx, shapes))
 
 
 def lenient(tx: Any) -> Transformation:

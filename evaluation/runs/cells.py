@@ -20,7 +20,13 @@ from lopt.baselines import BASELINES, Baseline
 
 TRACED = (
     "its hyperparameters are traced, that all trials share one program, and it makes "
-    "Python numbers of one. Optax's own schedules do; lopt.schedules do not."
+    "Python or NumPy numbers of one. Some of Optax's schedules do; lopt.schedules do "
+    "not."
+)
+TRACER_ERRORS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
 )
 TWINS = {"adam": "muadam", "sgdm": "musgd"}  # the same under muP
 
@@ -54,7 +60,7 @@ def guarded(
             cell = _cell(name, entrant, place, tuned_at, plan, maker)
     except (sqlite3.Error, disk.DiskFull):
         raise  # no fault of the optimizer's
-    except jax.errors.ConcretizationTypeError as error:
+    except TRACER_ERRORS as error:
         return Cell(name, place.name, f"{type(error).__name__}: {TRACED}")
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
@@ -80,8 +86,8 @@ def _cell(
     if name == plan.reference and other and plan.tuning.protocol != "none":
         pairs[other] = BASELINES[other]
     cells = {
-        key: _alone(name, one, place, tuned_at, plan, maker)
-        for key, one in pairs.items()
+        key: _alone(name, entrant, place, tuned_at, plan, maker)
+        for key, entrant in pairs.items()
     }
     best = name
     if len(cells) > 1:
@@ -218,9 +224,9 @@ def tuned(
 
 def _edge_notes(cell: Cell) -> Iterator[str]:
     """Yields a warning for each choice at the edge of its range."""
-    for metric, one in cell.chosen.items():
-        for edge in one.choice.edges if one.choice else ():
-            value = one.choice.hyperparameters[edge]
+    for metric, chosen in cell.chosen.items():
+        for edge in chosen.choice.edges if chosen.choice else ():
+            value = chosen.choice.hyperparameters[edge]
             yield (
                 f"{cell.optimizer} on {cell.task}, tuned for {metric}: its best "
                 f"{edge}={value:.3g} lies at the edge of the range; a wider one may "

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from evaluation.runs import curves
+from evaluation.runs import curves, stepping
 from evaluation.runs.entrants import Contender
 from tasks.base import gradient
 
@@ -52,7 +52,7 @@ def cost(
     _, _, grads = jax.jit(lambda params: gradient(task, params, key, batch, carried))(
         params
     )
-    update = curves.step(task, tx, None)
+    update = stepping.step(task, tx, None)
 
     def whole(state: Any, batch_and_key: Any) -> Any:
         return jax.lax.fori_loop(
@@ -63,7 +63,7 @@ def cost(
         def step(_: Any, state: Any) -> Any:
             params, opt_state = state
             value = jnp.float32(1.0)
-            extra = curves.offered(value, grads, lambda params: value)
+            extra = stepping.offered(value, grads, lambda params: value)
             updates, opt_state = tx.update(grads, opt_state, params, **extra)
             return optax.apply_updates(params, updates), opt_state
 

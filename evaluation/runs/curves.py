@@ -9,10 +9,11 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Int
 
+from evaluation.runs import stepping
 from evaluation.runs.held_out import validate
 from lopt.schedules import SCHEDULES
 from tasks import base
-from tasks.base import Data, Draw, Params, State, Task, TaskFamily
+from tasks.base import Data, Draw, Params, State, TaskFamily
 
 
 class Curves(NamedTuple):
@@ -139,7 +140,7 @@ def runner(
       track: shared by the optimizers that are compared.
       tx_factory: `tx_factory(num_steps=..., **hyperparameters)` -> Optax
         transformation. Hyperparameters are traced: one program serves all. Its update
-        is given `offered`, what Optax's own ask for.
+        is given `stepping.offered`, what Optax's own ask for.
       traced_length: whether `num_steps` is traced too, so that one program serves all
         lengths. Optax's own schedules need a Python number.
       eval_params: (state, params) -> the parameters whose losses count, where they
@@ -148,18 +149,20 @@ def runner(
     shown = eval_params or (lambda state, params: params)
 
     def init(trials, hyperparameters, num_steps, model):
-        def begun(trial, own):
+        def begun(trial, hyperparameters):
             del trial  # so that there is something to map without hyperparameters
-            tx = tx_factory(num_steps=num_steps, **own)
+            tx = tx_factory(num_steps=num_steps, **hyperparameters)
             return model, jax.vmap(tx.init)(model[0])
 
         return jax.vmap(begun)(trials, hyperparameters)
 
     def advance(state, hyperparameters, num_steps, draws, batches):
-        def advanced(state, own, draw, batches):
-            tx = tx_factory(num_steps=num_steps, **own)
+        def advanced(state, hyperparameters, draw, batches):
+            tx = tx_factory(num_steps=num_steps, **hyperparameters)
             task = track.family.task(draw)
-            scanned = step(task, optax.with_extra_args_support(tx), eval_params)
+            scanned = stepping.step(
+                task, optax.with_extra_args_support(tx), eval_params
+            )
             return jax.lax.scan(scanned, state, jax.tree.map(lambda x: x[:-1], batches))
 
         seeds = jax.vmap(advanced, in_axes=(0, None, 0, 0))
@@ -202,8 +205,8 @@ def run(
     track = runner.track
     check_length(num_steps, track.valid_every)
     draws, keys, model = track.start(np.asarray(seeds))
-    own = _stack(hyperparameters)
-    state = runner.init(np.arange(len(hyperparameters)), own, num_steps, model)
+    values = _stack(hyperparameters)
+    state = runner.init(np.arange(len(hyperparameters)), values, num_steps, model)
     family = track.family
     steps = np.arange(0, num_steps + 1, track.valid_every)
     train, looks = [], []
@@ -212,7 +215,7 @@ def run(
         batches = track.batches(draws, keys, data, step)
         looks.append(track.look(runner.shown(state), draws, keys, data, batches))
         if step < num_steps:
-            state, losses = runner.advance(state, own, num_steps, draws, batches)
+            state, losses = runner.advance(state, values, num_steps, draws, batches)
             train.append(losses)
     test = track.test(runner.shown(state), draws, keys, data)
     now, *held_out = (_join(column) for column in zip(*looks, strict=True))
@@ -273,55 +276,6 @@ def _by_trial(function: Callable[..., Any]) -> Callable[..., Any]:
 def _join(column: Sequence[jax.Array]) -> np.ndarray:
     """Returns [h, s] arrays as one [h, s, len(column)]."""
     return np.stack([np.asarray(x) for x in column], -1)
-
-
-def step(
-    task: Task,
-    tx: optax.GradientTransformationExtraArgs,
-    eval_params: Callable[[Any, Params], Params] | None,
-) -> Callable[..., Any]:
-    """Returns the scan body: one update, and the loss before it."""
-
-    def update(state, batch_and_key):
-        ((params, carried), opt_state), (batch, key) = state, batch_and_key
-
-        def value_fn(params):
-            return base.loss(task, params, key, batch, carried)[0]
-
-        value, new, grads = base.gradient(task, params, key, batch, carried)
-        shown = value_fn(eval_params(opt_state, params)) if eval_params else value
-        extra = offered(value, grads, value_fn)
-        updates, opt_state = tx.update(grads, opt_state, params, **extra)
-        return ((optax.apply_updates(params, updates), new), opt_state), shown
-
-    return update
-
-
-def offered(
-    value: jax.Array, grads: Params, value_fn: Callable[[Params], jax.Array]
-) -> dict[str, Any]:
-    """Returns what updates may ask for, by the names that Optax's own have for it.
-
-    Args:
-      value: the loss that gradients are of.
-      grads: of the parameters, by the tree of them.
-      value_fn: params -> the loss on the same batch; it may be called with more.
-    """
-
-    # By name, as Optax's line searches refuse what no function of theirs takes.
-    def loss(
-        params: Params, *_: Any, obj_fn: Any = None, grad_fn: Any = None, **__: Any
-    ) -> jax.Array:
-        del obj_fn, grad_fn
-        return value_fn(params)
-
-    return {
-        "value": value,
-        "grad": grads,
-        "value_fn": loss,
-        "obj_fn": loss,
-        "grad_fn": jax.grad(loss),
-    }
 
 
 def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

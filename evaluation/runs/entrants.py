@@ -12,7 +12,7 @@ import optax
 import lopt
 from common import command_line
 from common.names import near
-from evaluation.runs import adapters, curves
+from evaluation.runs import adapters, stepping
 from evaluation.runs.fingerprints import program
 from lopt import mup
 from lopt.baselines import BASELINES, Baseline
@@ -160,8 +160,10 @@ def by_name(given: Any, eval_params: Any = None) -> dict[str, Baseline]:
         known("optimizer of eval_params", name, given)
     found = {name: _baseline(name, entrant) for name, entrant in given.items()}
     return {
-        name: one._replace(eval_params=eval_params.get(name, one.eval_params))
-        for name, one in found.items()
+        name: contender._replace(
+            eval_params=eval_params.get(name, contender.eval_params)
+        )
+        for name, contender in found.items()
     }
 
 
@@ -182,9 +184,9 @@ def facts(contender: Contender, family: TaskFamily, *, num_steps: int) -> Facts:
     updates = jax.eval_shape(lambda g: _used(tx, g)[0], shapes)
     _check_shapes(updates, shapes)
 
-    def computed(length: Any, own: Any, grads: Any) -> Any:
+    def computed(length: Any, hyperparameters: Any, grads: Any) -> Any:
         length = length if contender.traced_length else num_steps
-        tx = contender.factory(num_steps=length, **own)
+        tx = contender.factory(num_steps=length, **hyperparameters)
         updates, state = _used(tx, grads)
         shown = contender.eval_params or (lambda state, params: params)
         return updates, state, shown(state, grads)
@@ -265,7 +267,7 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
 def _used(tx: Any, grads: Any) -> tuple[Any, Any]:
     """Returns the first update, and the state after it."""
     value = jnp.float32(1.0)  # as losses are, for what asks for their type
-    extra = curves.offered(value, grads, lambda params: value)
+    extra = stepping.offered(value, grads, lambda params: value)
     return tx.update(grads, tx.init(grads), grads, **extra)
 
 

@@ -41,9 +41,9 @@ def _constants(program: Any) -> Iterator[Any]:
     yield from getattr(program, "consts", ())
     for equation in getattr(program, "jaxpr", program).eqns:
         for value in equation.params.values():
-            for one in value if isinstance(value, tuple | list) else [value]:
-                if hasattr(getattr(one, "jaxpr", one), "eqns"):
-                    yield from _constants(one)
+            for part in value if isinstance(value, tuple | list) else [value]:
+                if hasattr(getattr(part, "jaxpr", part), "eqns"):
+                    yield from _constants(part)
 
 
 def _bytes(leaf: Any) -> bytes:

@@ -157,8 +157,8 @@ def load(directory: str | os.PathLike) -> Results:
 
 def _packed(cell: Cell, key: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Returns a cell as JSON values, and puts its arrays among the others."""
-    for metric, one in cell.chosen.items():
-        _put_curves(arrays, f"{key}/chosen/{metric}", one.curves)
+    for metric, chosen in cell.chosen.items():
+        _put_curves(arrays, f"{key}/chosen/{metric}", chosen.curves)
     for factor, found in cell.longer.items():
         _put_curves(arrays, f"{key}/longer/{factor}", found)
     if cell.aims is not None:
@@ -172,7 +172,7 @@ def _packed(cell: Cell, key: str, arrays: dict[str, np.ndarray]) -> dict[str, An
         "optimizer": cell.optimizer,
         "task": cell.task,
         "error": cell.error,
-        "chosen": {metric: one.choice for metric, one in cell.chosen.items()},
+        "chosen": {metric: chosen.choice for metric, chosen in cell.chosen.items()},
         "tried": tried,
         "metrics": list(cell.tried.values) if cell.tried else [],
         "longer": list(cell.longer),

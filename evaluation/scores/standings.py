@@ -66,6 +66,7 @@ class Standing(NamedTuple):
       speedup_constant: the same in steps over Adam at the best of constant rates, where
         that takes part.
       censored: share of runs whose loss the reference never reached.
+      censored_constant: the same of Adam at the best of constant rates.
       loss_ratio: IQM of the final training loss over the reference's.
       test_ratio: IQM of the test loss over the reference's.
       improvement: chance that the final loss of a run is below one of the reference.
@@ -95,6 +96,7 @@ class Standing(NamedTuple):
     state_bytes: float | None
     peak_ratio: float | None
     algoperf: dict[str, dict[str, float | None]]
+    censored_constant: float | None = None
 
 
 def standings(results: Results) -> dict[str, Standing]:
@@ -105,11 +107,11 @@ def standings(results: Results) -> dict[str, Standing]:
     }
     points = {
         rule: {
-            unit: dict(zip(one.optimizers, algoperf.score(times), strict=True))
-            for unit, times in one.times.items()
+            unit: dict(zip(pool.optimizers, algoperf.score(times), strict=True))
+            for unit, times in pool.times.items()
         }
-        for rule, one in pools.items()
-        if one.tasks
+        for rule, pool in pools.items()
+        if pool.tasks
     }
     return {
         name: _standing(results, name)._replace(
@@ -209,14 +211,17 @@ def _speed(
     # Where it failed it has no seconds, and the least speed-up anyhow.
     seconds = ratios / np.array([[slower.get(x, 1.0)] for x in tasks])
     told = [x for x in tasks if _ran(results, CONSTANT, x)]
-    constant = np.log(speedups(results, name, told, CONSTANT)[0]) if told else None
+    constant, beyond = speedups(results, name, told, CONSTANT) if told else (None, None)
     return {
         "speedup": statistics.geometric(statistics.stratified(np.log(ratios))),
         "speedup_seconds": statistics.geometric(statistics.stratified(np.log(seconds))),
-        "speedup_constant": statistics.geometric(statistics.stratified(constant))
+        "speedup_constant": statistics.geometric(
+            statistics.stratified(np.log(constant))
+        )
         if told
         else None,
         "censored": float(censored.mean()),
+        "censored_constant": float(beyond.mean()) if told else None,
     }
 
 

@@ -133,15 +133,18 @@ def add_evaluation(directory: Path, report: Path, name: str) -> None:
     if name not in standings:
         known(f"optimizer of {report}:", name, standings)
     shown = [
-        one
-        for one, entry in settings["optimizers"].items()
-        if one == name or entry["baseline"]
+        optimizer
+        for optimizer, entry in settings["optimizers"].items()
+        if optimizer == name or entry["baseline"]
     ]
     summary = {
         **{key: settings[key] for key in ("seeds", "tuning", "reference")},
         **{key: results.get(key) for key in ("made", "environment")},
-        "trials": {one: settings["optimizers"][one]["trials"] for one in shown},
-        "standings": {one: standings[one] for one in shown},
+        "trials": {
+            optimizer: settings["optimizers"][optimizer]["trials"]
+            for optimizer in shown
+        },
+        "standings": {optimizer: standings[optimizer] for optimizer in shown},
         "tasks": {
             task: {
                 row["optimizer"]: _kept(row)

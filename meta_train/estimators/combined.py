@@ -80,22 +80,26 @@ def combine(first: Estimator, second: Estimator, *, decay: float) -> Estimator:
 
     def init(theta: Theta, data: Any, key: jax.Array) -> CombinedState:
         keys = jax.random.split(key)
-        own = tuple(one.init(theta, data, k) for one, k in zip(pair, keys, strict=True))
+        states = tuple(
+            estimator.init(theta, data, k)
+            for estimator, k in zip(pair, keys, strict=True)
+        )
         zeros = jax.tree.map(jnp.zeros_like, theta)
-        return CombinedState(own, (zeros, zeros), jnp.zeros(2, bool))
+        return CombinedState(states, (zeros, zeros), jnp.zeros(2, bool))
 
     def estimate(
         theta: Theta, state: CombinedState, data: Any, key: jax.Array
     ) -> tuple[Estimate, CombinedState]:
         each = zip(pair, state.own, jax.random.split(key), strict=True)
-        found, own = zip(
-            *(one.estimate(theta, part, data, k) for one, part, k in each), strict=True
+        found, states = zip(
+            *(estimator.estimate(theta, part, data, k) for estimator, part, k in each),
+            strict=True,
         )
         able = jnp.stack([x.metrics["valid"] > 0 for x in found])
         share = jax.tree.map(
             lambda a, b: _share(a, b, able, state.seen), *state.variance
         )
-        after = CombinedState(own, *_remembered(state, found, decay))
+        after = CombinedState(states, *_remembered(state, found, decay))
         return _mixed(found, share, able), after
 
     everywhere = PartitionSpec()
@@ -121,8 +125,10 @@ def _remembered(
         return jnp.where(counts[index], mean, old)
 
     means = tuple(
-        jax.tree.map(lambda a, b, i=i: moved(a, b, i), state.variance[i], one.variance)
-        for i, one in enumerate(found)
+        jax.tree.map(
+            lambda a, b, i=i: moved(a, b, i), state.variance[i], estimate.variance
+        )
+        for i, estimate in enumerate(found)
     )
     return means, state.seen | counts
 

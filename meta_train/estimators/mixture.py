@@ -62,8 +62,8 @@ def mix(
     def init(theta: Theta, data: tuple, key: jax.Array) -> MixtureState:
         keys = jax.random.split(key, len(names))
         each = zip(estimators.values(), data, keys, strict=True)
-        own = tuple(one.init(theta, arrays, own_key) for one, arrays, own_key in each)
-        return MixtureState(own, jnp.zeros(len(names)), jnp.zeros(len(names)))
+        states = tuple(x.init(theta, arrays, k) for x, arrays, k in each)
+        return MixtureState(states, jnp.zeros(len(names)), jnp.zeros(len(names)))
 
     def draw(key: jax.Array) -> jax.Array:
         return jax.random.choice(jax.random.split(key)[0], len(names), p=shares)
@@ -71,10 +71,11 @@ def mix(
     def estimate(
         theta: Theta, state: MixtureState, data: tuple, key: jax.Array, drawn: int
     ) -> tuple[Estimate, MixtureState]:
-        own_key = jax.random.split(key)[1]
-        one, own = estimators[names[drawn]], list(state.own)
-        found, own[drawn] = one.estimate(theta, own[drawn], data[drawn], own_key)
-        state = _counted(state._replace(own=tuple(own)), drawn, found)
+        key = jax.random.split(key)[1]
+        estimator, states = estimators[names[drawn]], list(state.own)
+        found, after = estimator.estimate(theta, states[drawn], data[drawn], key)
+        states[drawn] = after
+        state = _counted(state._replace(own=tuple(states)), drawn, found)
         scale = jnp.sqrt(state.square[drawn] / state.weight[drawn]) if balance else 1.0
         grad = jax.tree.map(lambda g: g / jnp.where(scale > 0, scale, 1), found.grad)
         norm = optax.tree.norm(found.grad)
@@ -82,8 +83,8 @@ def mix(
         return found._replace(grad=grad, metrics=metrics), state
 
     everywhere = PartitionSpec()
-    workers = tuple(one.sharding for one in estimators.values())
-    steps = max(one.steps for one in estimators.values())
+    workers = tuple(estimator.sharding for estimator in estimators.values())
+    steps = max(estimator.steps for estimator in estimators.values())
     sharding = MixtureState(workers, everywhere, everywhere)
     return Estimator(init, estimate, steps, sharding, draw)
 
@@ -108,13 +109,13 @@ def _counted(state: MixtureState, drawn: int, found: Estimate) -> MixtureState:
     )
 
 
-def _alone(one: Estimator) -> Estimator:
+def _alone(estimator: Estimator) -> Estimator:
     """Returns the mixture of one, which draws nothing."""
 
     def init(theta: Theta, data: tuple, key: jax.Array) -> EstimatorState:
-        return one.init(theta, data[0], key)
+        return estimator.init(theta, data[0], key)
 
     def estimate(theta, state, data, key):
-        return one.estimate(theta, state, data[0], key)
+        return estimator.estimate(theta, state, data[0], key)
 
-    return Estimator(init, estimate, one.steps, one.sharding)
+    return Estimator(init, estimate, estimator.steps, estimator.sharding)

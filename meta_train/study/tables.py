@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from evaluation.report.style import DASHES
+from common.canvas import DASHES
 from meta_train.estimators import ESTIMATORS
 
 Found = Mapping[str, Any]  # of a problem, as JSON values
@@ -86,8 +86,8 @@ def table(found: Found) -> list[str]:
             cells = [LOST] * 4
         elif row["name"] in OTHER_SCALE:
             cells[0] = cells[3] = "–"
-        one, *rates = (_bounded(row["snr"], rate) for rate in (1, *_rates(row)))
-        cells += [one, f"{row['steps']:,}", _short(1000 * row["seconds"]), *rates]
+        ratio, *rates = (_bounded(row["snr"], rate) for rate in (1, *_rates(row)))
+        cells += [ratio, f"{row['steps']:,}", _short(1000 * row["seconds"]), *rates]
         lines.append(f"| {' | '.join([label, *cells])} |")
     return lines
 

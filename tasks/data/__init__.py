@@ -1,14 +1,8 @@
 """Datasets as uint8 device arrays: embedded sets and TFDS sets behind one call."""
 
-import contextlib
-import difflib
-import errno
 import functools
-import json
-import os
 import pathlib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,44 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tasks.data import own, stored
+from tasks.data.disk import EMBEDDED, blaming, directory, located, misnamed
+from tasks.data.disk import DatasetDamaged as DatasetDamaged
+from tasks.data.disk import DatasetNotFound as DatasetNotFound
 
 Dataset = dict[str, dict[str, Any]]  # {split: {"input", "label"}}, or only inputs
 
-EMBEDDED = (
-    "digits",
-    "patches8",
-    "patches16",
-    "breast_cancer",
-    "wine",
-    "iris",
-    "diabetes",
-    "stdlib",
-    "topics",
-)
-# Offered as near matches; any TFDS set of images or text can be loaded.
-FAMILIAR = (
-    *EMBEDDED,
-    "cifar10",
-    "cifar100",
-    "emnist",
-    "fashion_mnist",
-    "imagenet_resized/32x32",
-    "kmnist",
-    "lm1b",
-    "mnist",
-    "svhn_cropped",
-    "tiny_shakespeare",
-)
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 IN_MEMORY = 2 << 30  # bytes of inputs; of sets with more, windows stream
-
-
-class DatasetNotFound(FileNotFoundError):
-    """A dataset is not prepared on this disk."""
-
-
-class DatasetDamaged(ValueError):
-    """A prepared dataset cannot be read."""
 
 
 class Stream(dict):
@@ -109,7 +72,7 @@ def load(
         try:
             return own.find(name)
         except ValueError as error:
-            raise ValueError(f"{error} {_misnamed(name)}") from error
+            raise ValueError(f"{error} {misnamed(name)}") from error
     return _load(name, directory(), resolution, context)
 
 
@@ -141,86 +104,6 @@ def digest(name: str) -> str:
     return embedded.digest(name, located(name, directory()))
 
 
-def directory() -> pathlib.Path:
-    """Returns where prepared datasets are: $TFDS_DATA_DIR or the default of TFDS.
-
-    Raises:
-      OSError: if that is in a home directory, and there is none.
-    """
-    root = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    expanded = os.path.expanduser(root)
-    if expanded.startswith("~"):
-        raise OSError(
-            f"datasets are looked for in {root}, and there is no home directory; set "
-            "TFDS_DATA_DIR to a directory for them."
-        )
-    return pathlib.Path(expanded).absolute()
-
-
-def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
-    """Returns the directory of the newest prepared version of `name`, or None."""
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
-        return None
-    versions = (root / name).glob("*.*.*")  # a name with `.incomplete` is not one
-    versions = [v for v in versions if re.fullmatch(r"\d+\.\d+\.\d+", v.name)]
-    return max(versions, key=lambda v: [*map(int, v.name.split("."))], default=None)
-
-
-def located(name: str, root: pathlib.Path) -> pathlib.Path:
-    """Returns where a set is that can be read; embedded ones are prepared.
-
-    Of these, only what this code prepares will do, not the newest there is.
-
-    Raises:
-      as `load`.
-    """
-    if name in EMBEDDED:
-        from tasks.data import embedded
-
-        path = embedded.path(name, root)
-        if not path.exists():
-            with writable(root):
-                embedded.prepare(name, root)
-        _check_format(name, path)
-        with _blaming(name, path):
-            embedded.digest(name, path)
-        return path
-    check_name(name)
-    path = find(name, root)
-    if path is None:
-        raise _not_found(name, root)
-    _check_format(name, path)
-    return path
-
-
-@contextlib.contextmanager
-def writable(root: pathlib.Path) -> Iterator[None]:
-    """Raises OSError, with the cure, where the block cannot write below `root`."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
-            raise
-        raise OSError(
-            f"datasets cannot be written to {root} ({error.strerror}); set "
-            "TFDS_DATA_DIR to a directory that can be."
-        ) from error
-
-
-def check_name(name: str) -> None:
-    """Raises ValueError for a name with a version, or a namespace."""
-    if ":" in name or re.search(r"/\d+\.\d+\.\d+$", name):
-        raise ValueError(_misnamed(name))
-
-
-def _misnamed(name: str) -> str:
-    return (
-        "Prepared datasets are named `name` or `name/config`; the newest version on "
-        f"disk is loaded; got {name!r}, with a version or namespace."
-    )
-
-
 def moments(dataset: Dataset) -> tuple[float, float]:
     """Returns mean and standard deviation of all numbers of the training inputs."""
     pixels = np.asarray(dataset["train"]["input"])
@@ -234,14 +117,14 @@ def _load(
 ) -> Dataset:
     """Returns the dataset `name` below `root` on the device."""
     path = located(name, root)
-    with _blaming(name, path):
+    with blaming(name, path):
         builder = _open(path)
         info = builder.info
     stored.check(info.features, name, resolution, context)
     size = stored.size(info)
     stored.check_splits(info, name, streams=size > IN_MEMORY)
     shaped = functools.partial(stored.shaped, resolution=resolution, context=context)
-    with _blaming(name, path):
+    with blaming(name, path):
         sources = stored.sources(builder)
         if size <= IN_MEMORY:
             splits = stored.whole(sources, shaped)
@@ -271,51 +154,3 @@ def _on_device(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     # Of a first call inside jit, the cache must not keep tracers.
     with jax.ensure_compile_time_eval():
         return jax.tree.map(jnp.asarray, arrays)
-
-
-@contextlib.contextmanager
-def _blaming(name: str, path: pathlib.Path) -> Iterator[None]:
-    """Turns whatever reading raises into `DatasetDamaged`, with the cure."""
-    try:
-        yield
-    except Exception as error:
-        raise DatasetDamaged(
-            f"dataset {name!r} in {path} cannot be read: {error}. "
-            f"Delete that directory and run `python -m tasks.data.prepare {name}`."
-        ) from error
-
-
-def _not_found(name: str, root: pathlib.Path) -> DatasetNotFound:
-    """Returns the error for a set that is not on disk."""
-    configs = [f"{name}/{path.name}" for path in sorted((root / name).glob("*"))]
-    configs = [config for config in configs if find(config, root)]
-    if configs:
-        return DatasetNotFound(
-            f"dataset {name!r} has configs, and is prepared in {root} as "
-            f"{', '.join(configs)}; load one of these."
-        )
-    near = difflib.get_close_matches(name, FAMILIAR, 3)
-    hint = f" Near matches: {', '.join(near)}." if near and name not in near else ""
-    return DatasetNotFound(
-        f"dataset {name!r} is not prepared in {root}; "
-        f"run `python -m tasks.data.prepare {name}`, or set TFDS_DATA_DIR.{hint}"
-    )
-
-
-def _check_format(name: str, path: pathlib.Path) -> None:
-    """Raises unless the set is described, and stored as array_record."""
-    file = path / "dataset_info.json"
-    try:
-        stored = dict(json.loads(file.read_text(encoding="utf-8"))).get(
-            "fileFormat", "tfrecord"
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise DatasetDamaged(
-            f"{file} cannot be read: {error}. "
-            f"Delete {path} and run `python -m tasks.data.prepare {name}`."
-        ) from error
-    if stored != "array_record":
-        raise DatasetNotFound(
-            f"dataset {name!r} is in {path} as {stored}, which needs TensorFlow; "
-            f"move it away and run `python -m tasks.data.prepare {name}`."
-        )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from common.names import near
-from tasks import data
+from tasks.data import disk
 
 CONNECT, READ = 10, 60  # seconds that a server may take to answer, and between bytes
 RETRIES = 2
@@ -36,18 +36,18 @@ def prepare(name: str) -> tuple[str, pathlib.Path]:
       data.DatasetNotFound: if it is there in another format, which must be moved away.
       ValueError: if TFDS knows no such set.
     """
-    root = data.directory()
-    if name not in data.EMBEDDED:
-        data.check_name(name)
+    root = disk.directory()
+    if name not in disk.EMBEDDED:
+        disk.check_name(name)
         with _bounded():
             name = _prepare(name, root)
-    return name, data.located(name, root)
+    return name, disk.located(name, root)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepares each dataset named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = f"name of a TFDS set, or {', '.join(data.EMBEDDED)}"
+    names = f"name of a TFDS set, or {', '.join(disk.EMBEDDED)}"
     parser.add_argument("names", nargs="+", metavar="NAME", help=names)
     failed = False
     for name in parser.parse_args(arguments).names:
@@ -69,13 +69,13 @@ def _prepare(name: str, root: pathlib.Path) -> str:
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
             f"TFDS knows no dataset {name!r}; see `tfds.list_builders()`."
-            f"{near(name, data.FAMILIAR)}"
+            f"{near(name, disk.FAMILIAR)}"
         ) from error
     if not builder.data_path.exists():
         _check_tensorflow(builder)
         _reach(builder)
         how = tfds.download.DownloadConfig(try_download_gcs=False)
-        with data.writable(root):
+        with disk.writable(root):
             builder.download_and_prepare(
                 download_config=how, file_format="array_record"
             )

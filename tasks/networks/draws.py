@@ -181,9 +181,9 @@ def _noisy(draw: Draw, labels: jax.Array, index: jax.Array, classes: int) -> jax
     chance, which = jax.vmap(lambda k: jax.random.uniform(k, [2]))(keys).T
     member = members(draw, classes)
     first = jnp.argsort(~member)  # members come first
-    own = jnp.argsort(first)[labels]  # the place of each label among them
+    place = jnp.argsort(first)[labels]  # the place of each label among them
     other = (which * (member.sum() - 1)).astype(jnp.int32)
-    false = first[other + (other >= own)]
+    false = first[other + (other >= place)]
     return jnp.where(chance < draw["label_noise"], false, labels)
 
 

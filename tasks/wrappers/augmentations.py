@@ -68,11 +68,12 @@ def wrap(family: TaskFamily, augmentations: Sequence[Mapping[str, Any]]) -> Task
       ValueError: for another name, or args that are not those of the augmentation or
         that it refuses.
     """
-    for one in augmentations:
-        _check_names("part of an augmentation", one, ("name", "args"))
-        name = known("augmentation", one["name"], AUGMENTATIONS)
+    for augmentation in augmentations:
+        _check_names("part of an augmentation", augmentation, ("name", "args"))
+        name = known("augmentation", augmentation["name"], AUGMENTATIONS)
         args = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in one["args"].items()
+            k: tuple(v) if isinstance(v, list) else v
+            for k, v in augmentation["args"].items()
         }
         _check_args(name, args)
         family = AUGMENTATIONS[name](family, **args)

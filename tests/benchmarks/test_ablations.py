@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks import ablations
 from lopt import mup
@@ -143,16 +144,17 @@ def test_a_table_has_every_seed_and_says_what_diverged():
     ]
 
 
-def test_curves_show_ends_however_far_above_they_start():
-    far = result(-3.1, -2.0)
-    far["rows"].insert(0, {"step": 0, "seconds": 0.0, "mean": 50.0})
-    runs = {"base": [far, result(np.inf, 1.0)], "pes": [result(-2.9, -2.0)]}
-    for few, limits in (
-        (runs, (-3.15, -2.85)),
-        ({"base": [result(np.inf, 1.0)]}, None),
-    ):
-        axis = ablations.plot(few).axes[0]
-        assert limits is None or axis.get_ylim() == pytest.approx(limits)
+def test_a_panel_shows_every_seed_that_ended_and_shades_the_base():
+    runs = {
+        "base": [result(-3.1, -2.0), result(-2.9, np.inf)],
+        "pes": [result(np.inf, 1.0)],
+    }
+    axes = Figure().subplots()
+    ablations.panel(json.loads(json.dumps(runs)), "valid-v1")(axes)
+    assert [list(line.get_xdata()) for line in axes.lines] == [[-3.1, -2.9], [np.inf]]
+    shade = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    assert (shade.x0, shade.x1) == pytest.approx((-3.1, -2.9))
+    assert ablations.plot({"pes": runs["pes"]}).startswith(b"\x89PNG")
 
 
 def test_a_page_keeps_what_is_below_its_table(tmp_path):

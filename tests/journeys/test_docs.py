@@ -58,7 +58,7 @@ def python_commands(page):
     return [words[1:] for words in lines if words[:1] == ["python"]]
 
 
-def test_commands_run_from_a_config_to_a_report(tmp_path):
+def test_commands_of_the_readme_and_the_demo_run(tmp_path):
     for words in python_commands("README.md") + python_commands("docs/digits.md"):
         # The same commands, shrunk to seconds, away from the checkout's own runs.
         words = [re.sub(r"(--config=\S+)", r"\1:quick", word) for word in words]

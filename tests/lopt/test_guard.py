@@ -18,6 +18,7 @@ RULE = rules.build("mlp", **ARGS)
 THETA = descending(RULE)
 PARAMS = {"matrix": jnp.linspace(-1, 1, 12).reshape(3, 4), "vector": jnp.ones(4)}
 STEPS = 40
+UNSEEN = pytest.mark.filterwarnings("ignore:a guard without the loss")
 NOISE = np.random.default_rng(0)
 GRADS = {k: NOISE.normal(0.3, 1, (STEPS, *v.shape)) for k, v in PARAMS.items()}
 GRADS = jax.tree.map(jnp.float32, GRADS)
@@ -96,13 +97,14 @@ def test_without_trouble_updates_are_the_rules_own_to_the_last_bit():
     for grads, value in zip(GRADS["vector"][:2], CALM, strict=False):
         found, state = ours.update(grads, state, params, value=value)
         expected, inner = theirs.update(grads, inner, params)
-        same((found, state.inner), (expected, inner))
+        same((found, state.inner[0]), (expected, inner))
 
 
+@UNSEEN
 @pytest.mark.parametrize("values", [CALM, None, CALM[::-1] - 5])
 def test_without_trouble_nothing_counts(values):
     updates, state = trace(guarded, values=values)
-    close((updates, state.inner), trace(plain))
+    close((updates, state.inner[0]), trace(plain))
     assert not np.any([state.caution, state.spikes, state.failures])
 
 
@@ -296,7 +298,7 @@ def test_training_goes_on_after_bad_gradients_as_if_they_had_not_been(step):
     updates, state = trace(guarded, with_bad_step(step, jnp.nan))
     (ours, inner), (theirs, _) = trace(plain), trace(adam)
     later, earlier = slice(step + 1, None), slice(step, -1)
-    close(at(state.inner.history, later), at(inner.history, earlier))
+    close(at(state.inner[0].history, later), at(inner.history, earlier))
     close(at(updates, step + 1), at(theirs, step))
     fade = lambda a, b: 0.1 * a[step + 1] + 0.9 * b[step + 1]  # noqa: E731
     close(at(updates, step + 2), jax.tree.map(fade, ours, theirs))
@@ -388,6 +390,7 @@ def test_what_follows_the_rule_is_told_the_loss():
     assert state.inner[1] == 3
 
 
+@UNSEEN
 @pytest.mark.parametrize("params", [{}, {"empty": jnp.zeros((0, 3))}])
 @pytest.mark.parametrize("value", [1.0, jnp.nan, None])
 def test_trees_without_numbers_are_sound(params, value):
@@ -420,6 +423,7 @@ def test_dtypes_survive_cond_and_scan(dtype):
 VALUES = [1.0, 1, np.float64(1), jnp.float32(1), jnp.bfloat16(1), jnp.int32(1), None]
 
 
+@UNSEEN
 @pytest.mark.parametrize("value", VALUES)
 def test_state_keeps_its_types_whatever_the_loss_is(value):
     tx = guarded(THETA)

@@ -165,7 +165,7 @@ def partitioning(make):
 
     def init():
         state = TrainState.create(apply_fn=None, params=boxed, tx=tx)
-        return state.apply_gradients(grads=boxed)
+        return state.apply_gradients(grads=boxed)  # which knows of no `value`
 
     state = jax.eval_shape(init)
     places = linen.get_sharding(state, MESH)
@@ -212,6 +212,7 @@ ROWS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:a guard without the loss")
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("row", ROWS)
 def test_state_is_as_parameters_are(row, name):
@@ -245,9 +246,10 @@ print("done")
 
 
 def test_state_lies_where_parameters_do_on_an_automatic_mesh():
+    places = os.pathsep.join([PYTHONPATH, os.path.dirname(__file__)])
     out = subprocess.run(
         [sys.executable, "-c", AUTOMATIC],
-        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        env={**os.environ, "PYTHONPATH": places},
         capture_output=True,
         text=True,
     )

@@ -324,7 +324,12 @@ def test_candidates_come_first():
 def test_a_speedup_is_a_bound_where_more_than_the_trimmed_quarter_is_censored(
     censored, words_
 ):
-    assert wording.least(said().standings["mine"]._replace(censored=censored)) == words_
+    one = said().standings["mine"]._replace(censored=censored, censored_constant=1.0)
+    assert wording.least(one) == wording.least(one, "speedup_seconds") == words_
+    assert wording.least(one, "speedup_constant") == "at least "
+    one = one._replace(censored=1.0, censored_constant=censored)
+    assert wording.least(one, "speedup_constant") == words_
+    assert wording.least(one, "loss_ratio") == ""
 
 
 def test_markdown_has_standings_tasks_and_protocol():

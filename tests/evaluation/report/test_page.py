@@ -23,6 +23,7 @@ from results import (
 from results import results as toy
 
 import lopt
+from common.canvas import DARK, LIGHT
 from evaluation.report import page, panels, pictures, style
 from evaluation.report.summary import summary
 from evaluation.scores import time_to_target
@@ -43,7 +44,7 @@ def text():
 def drawn(draw, optimizers=None):
     """Returns axes with a panel on them, and its lines by name."""
     axes = Figure().subplots()
-    draw(axes, style.styles(optimizers or toy().settings["optimizers"], style.LIGHT))
+    draw(axes, style.styles(optimizers or toy().settings["optimizers"], LIGHT))
     lines = {line.get_label(): line for line in axes.lines}
     return axes, {name: x for name, x in lines.items() if not name.startswith("_")}
 
@@ -97,7 +98,8 @@ def tasks(count):
 
 def test_what_failed_is_in_no_picture_and_its_words_say_so():
     found = summary(failed(toy(), "mine"))
-    for draw in (panels.speedups(found), panels.ratios(found)):
+    speedups = panels.speedups(found.standings, found.settings["reference"])
+    for draw in (speedups, panels.ratios(found)):
         labels = [x.get_text() for x in drawn(draw)[0].get_yticklabels()]
         assert "mine" not in labels and "sgdm" in labels
     said = page.page(failed(toy(), "mine"), found)
@@ -199,14 +201,14 @@ def test_many_warnings_are_folded():
 
 def test_no_two_optimizers_look_alike_without_colour():
     many = {f"{i}": {"baseline": i > 2} for i in range(41)}
-    looks = style.styles(many, style.LIGHT).values()
+    looks = style.styles(many, LIGHT).values()
     assert len({(str(x["ls"]), x["marker"]) for x in looks}) == len(many)
 
 
 def looks(*names):
     """Returns how each is drawn, whatever it is by."""
     known = {name: {"baseline": name in BASELINES} for name in names}
-    return style.styles(known, style.LIGHT)
+    return style.styles(known, LIGHT)
 
 
 @pytest.mark.parametrize("name", ["adam", "muadam", "demo", "mine"])
@@ -234,7 +236,7 @@ def test_of_two_that_would_look_alike_the_later_by_name_gives_way(monkeypatch):
     assert second["b"]["marker"] != first["marker"]
 
 
-@pytest.mark.parametrize("theme", [style.LIGHT, style.DARK])
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_lines_stand_out_from_the_ground(theme):
     for colour in (theme.ink, *theme.candidates, *theme.baselines):
         assert contrast(colour, theme.ground) >= 3  # WCAG 2.1, 1.4.11
@@ -255,7 +257,7 @@ def contrast(*colours):
 def test_pictures_are_small_and_keep_their_text():
     found = changed(toy(), "mine", "bowl", lambda x: x._replace(train=x.train / 1000))
     draw = panels.curves(found, "bowl", "train")
-    svg = style.svg(draw, toy().settings["optimizers"], style.LIGHT)
+    svg = style.svg(draw, toy().settings["optimizers"], LIGHT)
     texts = [
         x.text for x in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
     ]

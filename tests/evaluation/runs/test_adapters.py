@@ -169,6 +169,15 @@ def test_lookahead_is_judged_at_its_slow_parameters():
     assert cell.error is None and cell.best("final").curves.finite.all()
 
 
+def test_schedule_free_on_a_part_of_the_parameters_is_noted():
+    params = {"w": jnp.ones(2), "b": jnp.ones(1)}
+    free = optax.contrib.schedule_free_sgd(0.1)
+    some = optax.multi_transform({"x": free, "y": PLAIN}, {"w": "x", "b": "y"})
+    found = adapters.adapted(some, params)
+    assert found.copies and found.eval_params is None
+    assert not adapters.adapted(free, params).copies
+
+
 def average(decay=0.5):
     """Returns SGD that keeps a moving average of the parameters, as users write it."""
 
@@ -214,14 +223,23 @@ def test_own_space_with_optax_schedules_is_tuned_by_one_program(monkeypatch):
 
     rates = {"learning_rate": Range(0.1, 1.0)}
     mine = Baseline(cosine, rates, {"learning_rate": 0.3})
+
+    def numpys(*, num_steps, learning_rate):
+        return optax.adam(np.sqrt(learning_rate))
+
+    def counted(*, num_steps, learning_rate):
+        return optax.chain(*[optax.adam(0.1) for _ in range(learning_rate)])
+
     bad = Baseline(
         warm,
         rates | {"warmup": Range(0.1, 0.5)},
         {"learning_rate": 0.3, "warmup": 0.2},
     )
     tuned = {"tuning": Tuning("search", 3, (0, 1))}
-    found = judged({"mine": mine, "bad": bad}, **tuned)
+    worse = {x.__name__: mine._replace(build=x) for x in (numpys, counted)}
+    found = judged({"mine": mine, "bad": bad, **worse}, **tuned)
     cell = found.cell("mine", "toy")
     assert cell.error is None and len(cell.tried.hyperparameters) == 3
     assert {*lengths} == {STEPS} and {*map(type, lengths)} == {int}
-    assert "lopt.schedules do not" in found.cell("bad", "toy").error
+    for name in ("bad", *worse):
+        assert "lopt.schedules do not" in found.cell(name, "toy").error

@@ -118,7 +118,7 @@ def test_optimizers_differ_by_settings_and_not_by_name():
 
 HASHES = """
 import jax
-from evaluation import bench, entrants
+from evaluation.runs import bench, entrants
 from lopt.baselines import BASELINES
 from tests.evaluation.runs.test_curves import family
 for name in ("adam", "muon", "schedule_free_adamw", "prodigy"):

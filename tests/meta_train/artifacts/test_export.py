@@ -115,6 +115,10 @@ def test_revision_is_of_this_code_and_not_of_a_repository_around_it(
     if tracked:
         assert changed[0].startswith(f"{clean}-dirty-") and len(changed[0]) == 59
         assert changed[0] == changed[2] != changed[1]
+        subprocess.run([*git, "checkout", "-q", "."], check=True)
+        assert machine.revision() == clean
+        (tmp_path / "mine.py").write_text("of no commit")
+        assert machine.revision().startswith(f"{clean}-dirty-")
     else:
         assert changed == [None] * 3
 

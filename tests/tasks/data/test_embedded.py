@@ -19,7 +19,7 @@ from sklearn import datasets
 
 from tasks import data
 from tasks.base import SPLITS
-from tasks.data import embedded
+from tasks.data import disk, embedded
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_two_processes_prepare_at_once_without_tensorflow_or_network(tmp_path):
 
 
 def test_a_preparation_killed_half_way_is_done_again(root):
-    path = data.find("digits", root)
+    path = disk.find("digits", root)
     path.rename(path.with_name("incomplete.ABCDEF_1.0.0"))
     next(path.parent.glob("incomplete*/*-test.array_record*")).unlink()
     assert len(data.load("digits")["test"]["label"]) == 200
@@ -159,7 +159,7 @@ def test_a_misspelt_name_lists_near_matches(root):
     ids="truncated missing flipped info null features empty unhashed other".split(),
 )
 def test_a_damaged_set_is_an_error_that_names_it_and_the_cure(root, damage):
-    path, start = data.find("digits", root), time.process_time()
+    path, start = disk.find("digits", root), time.process_time()
     damage(path)
     with pytest.raises(data.DatasetDamaged) as error:
         data.load("digits")
@@ -178,7 +178,7 @@ def flip(file):
 def test_of_embedded_sets_only_the_own_version_is_read(root):
     whole = fingerprint(data.load("digits"))
     data._load.cache_clear()
-    data.find("digits", root).rename(root / "digits" / "1.0.1")
+    disk.find("digits", root).rename(root / "digits" / "1.0.1")
     flip(next(root.glob("digits/1.0.1/*-train.array*")))
     assert fingerprint(data.load("digits")) == whole
     assert (root / "digits" / "1.0.0").exists()
@@ -202,7 +202,7 @@ def test_the_recorded_sha256_is_of_scikit_learns_arrays(root, name):
     actual = hashlib.sha256(np.asarray(inputs).tobytes()).hexdigest()
     assert data.digest(name) == embedded.SETS[name].SHA256 == actual
     assert actual.startswith(SETS[name][0])
-    seed = json.loads((data.find(name, root) / "metadata.json").read_text())
+    seed = json.loads((disk.find(name, root) / "metadata.json").read_text())
     assert seed == {"split_seed": embedded.SPLIT_SEED, "sha256": actual}
 
 
@@ -210,7 +210,7 @@ def test_other_bytes_of_scikit_learn_are_not_written(root, monkeypatch):
     monkeypatch.setattr(embedded.Wine, "SHA256", "0" * 64)
     with pytest.raises(ValueError, match="'wine' must have sha256 000.*b7c105d2"):
         data.load("wine")
-    assert data.find("wine", root) is None
+    assert disk.find("wine", root) is None
 
 
 def originals(name):
@@ -272,7 +272,7 @@ def test_the_sha256_of_stdlib_is_that_of_this_pythons_files(root):
     files = sorted(pathlib.Path(sysconfig.get_path("stdlib")).glob("*.py"))
     text = b"".join(file.read_bytes() for file in files)
     assert data.digest("stdlib") == hashlib.sha256(text).hexdigest()
-    (data.find("stdlib", root) / "metadata.json").write_text("{}")
+    (disk.find("stdlib", root) / "metadata.json").write_text("{}")
     with pytest.raises(data.DatasetDamaged, match="must record sha256"):
         data.load("stdlib", context=8)
 
@@ -304,7 +304,7 @@ def test_a_home_that_is_absent_or_unwritable_is_named_with_the_cure(
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     cure = "set TFDS_DATA_DIR to a directory"
     with pytest.raises(OSError, match=f"cannot be written to .*file.*; {cure}"):
-        data.located("digits", data.directory())
+        disk.located("digits", disk.directory())
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as without a home
     with pytest.raises(OSError, match=f"there is no home directory; {cure}"):
-        data.directory()
+        disk.directory()

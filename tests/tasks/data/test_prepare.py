@@ -20,7 +20,7 @@ from tensorflow_datasets.datasets.tiny_shakespeare import (
 
 from tasks import data
 from tasks.base import SPLITS
-from tasks.data import embedded, prepare
+from tasks.data import disk, embedded, prepare
 
 NAMES = (
     "mnist fashion_mnist cifar10 cifar100 svhn_cropped lm1b tiny_shakespeare".split()
@@ -198,7 +198,7 @@ def test_a_name_that_fails_is_one_line_and_others_go_on(
 
 
 def test_a_set_that_is_not_where_it_should_be_is_an_error(root, monkeypatch, capsys):
-    monkeypatch.setattr(data, "find", lambda name, root: None)
+    monkeypatch.setattr(disk, "find", lambda name, root: None)
     failing("tiny_images")
     assert "is not prepared in" in capsys.readouterr().err
 
