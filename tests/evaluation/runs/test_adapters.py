@@ -228,7 +228,8 @@ def test_own_space_with_optax_schedules_is_tuned_by_one_program(monkeypatch):
         return optax.adam(np.sqrt(learning_rate))
 
     def counted(*, num_steps, learning_rate):
-        return optax.chain(*[optax.adam(0.1) for _ in range(learning_rate)])
+        count = jnp.int32(10 * learning_rate)
+        return optax.chain(*[optax.adam(0.1) for _ in range(count)])
 
     bad = Baseline(
         warm,
