@@ -5,7 +5,9 @@
 
 Hardware: 2 CPU cores, about 70 minutes, 12 of them compiling. Expected:
 the tables of docs/estimators.md. The same command goes on where it was stopped, between
-problems. Variant, after a colon: `quick` (a minute, for tests; says nothing).
+problems. `Problem` and `_plan` in meta_train/study/compare.py explain keys,
+`python -m meta_train --help_config` those of `inner`, `rule` and estimators.
+Variant, after a colon: `quick` (a minute, for tests; says nothing).
 """
 
 from typing import Any

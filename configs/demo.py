@@ -12,9 +12,7 @@ Variants, after a colon and joined by commas: an estimator, such as `pes`; `quic
 from ml_collections import ConfigDict
 
 from common.names import variants
-
-ESTIMATORS = """truncated multi_step smoothed full es truncated_es pes nres
-bootstrapped bootstrapped_pes combined implicit""".split()
+from meta_train.estimators import ESTIMATORS
 
 
 def get_config(variant: str = "") -> ConfigDict:

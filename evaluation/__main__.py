@@ -50,10 +50,11 @@ def judge(
       workdir: holds `trials.sqlite`, and afterwards `config.json` and the files of
         `report.write`.
       optimizers: names joined by commas; see `entrants.split` and `entrants.find`.
-      suite: name in `SUITES`.
+      suite: a name in `SUITES`, or `module:attribute`.
       seeds: the first to report, and how many.
       tuning: as `Tuning`, of whose seeds the first, and how many.
-      reference: what others are measured against; a baseline joins them.
+      reference: what others are measured against; a baseline, or
+        `module:attribute`, joins them.
       reference_lengths: as in `evaluate`.
       looks: as in `evaluate`.
       title: of the report; by default it names the suite.

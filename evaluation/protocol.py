@@ -58,7 +58,7 @@ def evaluate(
       seeds: to report; each draws the task, its start and its batches.
       tuning: how baselines are tuned.
       reference: the optimizer that others are measured against, which joins them if it
-        is a baseline; None for no one.
+        is a baseline or `module:attribute`; None for no one.
       reference_lengths: factors. The reference is tuned and run for each factor times
         the steps of a task, so that speed-ups up to the greatest factor can be
         measured.
@@ -74,8 +74,8 @@ def evaluate(
       ValueError: for settings that do not fit; before anything is compiled.
     """
     named = entrants.by_name(optimizers, eval_params)
-    if reference in BASELINES and reference not in named:
-        named |= {reference: BASELINES[reference]}
+    if reference not in named and (reference in BASELINES or ":" in str(reference)):
+        named |= entrants.find([reference])
     if reference is not None and tuning.protocol != "none":
         named = named | {entrants.CONSTANT: entrants.CONSTANT_RATES}
     plan = _plan(tuning, seeds, reference, reference_lengths)

@@ -57,12 +57,12 @@ def load(
         artifact; `~` is the home directory.
       num_steps: the number of updates that you will do, at least 1. The released rules
         need it, because their inputs and their schedules depend on the share of the run
-        that is done. After `num_steps` updates a rule stands still or may diverge.
+        that is done. After `num_steps` updates a rule stands still, or may diverge.
       mup: how much wider each layer is than at the base width, from
         `lopt.mup.infer(shapes, base_shapes)`; updates are then scaled as muP asks.
       learning_rate: multiplies the updates. A number is the peak of the schedule that
-        the rule was trained under, if it has one and `num_steps` is given, and constant
-        otherwise. An Optax schedule replaces the rule's own. By default the rule's own
+        the rule was trained under, if there is one and `num_steps` is given, else a
+        constant. An Optax schedule replaces the rule's own. By default the rule's own
         schedule is used with its own peak.
       guard: learning rate of Adam, a number or a schedule. Where the loss spikes, or an
         update is huge or not finite, Adam's step is taken instead. Pass the loss to
@@ -70,8 +70,8 @@ def load(
 
     A rule with `signal=True`, such as `mu_mlp`, counts the matrices among the leaves to
     see how deep the model is. Layers that are stacked in one leaf count as one matrix,
-    and layers that `multi_transform` gives to another optimizer are not counted, so its
-    steps may then be too long; `lopt.unstacked` mends the first.
+    and layers that `multi_transform` gives to another optimizer are not counted; its
+    steps may then be too long. `lopt.unstacked` mends stacked layers.
 
     Raises:
       ValueError: if there is no such artifact (the message lists the released ones), if

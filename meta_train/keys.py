@@ -38,7 +38,8 @@ def lines() -> Iterator[str]:
     yield ""
     yield f"config.family.name may also be a suite: {', '.join(suites.SUITES)};"
     yield "  weights = {} (dict[str, float])  by which its tasks are drawn, 1 each"
-    yield "Wherever there is a name, `module:attribute` does as well."
+    yield "A rule, family, suite, estimator, head, schedule, expert, baseline or sink"
+    yield "may also be `module:attribute`."
 
 
 def _named(
@@ -60,10 +61,12 @@ def _section(
     """Yields the keys of a builder, after what it makes."""
     yield ""
     first = (inspect.getdoc(builder) or "").split("\n")[0]
-    yield f"{where} of {name}: {first}" if name else f"{where}: {first}"
+    which = f"{where} of {name}" if name else where
+    head = f"{which}, {builder.__module__}.{builder.__qualname__}: {first}"
+    yield from textwrap.wrap(head, WIDTH, subsequent_indent="    ")
     meanings = meaning(builder)
     for key, (kind, default) in parameters(builder).items():
-        if key in given or key in ("name", "count"):
+        if key in given:
             continue
         if kind is not None:
             yield from _section(f"{where}.{key}", kind)

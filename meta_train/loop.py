@@ -66,7 +66,7 @@ def loop(
     was not: keys are folded from the seed and the meta-step, and all state is saved.
 
     Args:
-      run: from `run.build`.
+      run: from `build.build`.
       workdir: where its checkpoints and journals are, or will be.
       stop: asked before every meta-step; once true, what there is is saved.
 

@@ -53,9 +53,9 @@ def scores(
     Args:
       rule: whose theta is judged.
       tasks: a family each, and the lengths of its runs in inner steps.
-      schedule: as in `unroll.inner`.
-      valid_weight: as in `unroll.inner`.
-      log_offset: as in `unroll.inner`.
+      schedule: as in `options.inner`.
+      valid_weight: as in `options.inner`.
+      log_offset: as in `options.inner`.
       last: share of a run's steps, at its end, that count, in (0, 1].
       first_seed: the first of the seeds; no other part of a run may use them.
       num_seeds: inner runs of each length.

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 
 from common import command_line
-from common.names import near
 
 RECORD = Path(__file__).with_name("costs.json")
 COLUMNS = ("task", "parameters", "steps", "Mflop/step", "ms/step", "seconds")
@@ -30,23 +29,23 @@ def recorded() -> dict[str, dict[str, dict[str, Any]]]:
 
 def measured(name: str) -> dict[str, dict[str, Any]]:
     """Returns the costs of a suite's tasks on this machine."""
-    from tasks import suites
     from tasks.costs import cost
 
+    suites = _suites()
     with command_line.Pulse() as pulse:
         found = {}
-        for task, entry in suites.SUITES[name].items():
+        for task, entry in suites.find(name).items():
             pulse.begin(f"measuring {name}, {task}", aloud=False)
             costs = cost(suites.family(entry))._asdict()
             found[task] = {"steps": entry.num_steps} | costs
     return found
 
 
-def _suites() -> Mapping[str, Mapping[str, Any]]:
-    """Returns all suites; seconds of imports, which recorded costs do without."""
-    from tasks.suites import SUITES
+def _suites() -> Any:
+    """Returns the module of suites: seconds of imports, needed by no recorded cost."""
+    from tasks import suites
 
-    return SUITES
+    return suites
 
 
 def show(name: str, tasks: Mapping[str, Mapping[str, Any]], console: Console) -> None:
@@ -72,26 +71,29 @@ def _short(seconds: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the suites named on the command line, or all."""
+    """Prints the suites named on the command line, or all; a new one is measured."""
     record = recorded()
+    known = f"{', '.join(record)}, or module:attribute of a dict of entries"
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(record))
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=known)
     for name, what in (("measure", "here"), ("record", "and record")):
         text = f"measure {what}, which takes a minute a suite"
         parser.add_argument(f"--{name}", action="store_true", help=text)
     given = parser.parse_args(arguments)
     measuring = given.measure or given.record
-    names = [*_suites()] if measuring else [*record]
-    for name in given.suites:
-        if name not in names:
-            known = f"unknown suite {name!r}; known: {', '.join(names)}."
-            parser.error(f"{known}{near(name, names)}")
-    for name in given.suites or names:
-        if measuring:
+    names = given.suites or ([*_suites().SUITES] if measuring else [*record])
+    for name in names:
+        try:
+            _ = name in record or _suites().find(name)
+        except ValueError as error:
+            parser.error(str(error))
+    for name in names:
+        if measuring or name not in record:
             record[name] = measured(name)
         show(name, record[name], Console(highlight=False, width=WIDE))
     if given.record:
-        text = json.dumps(record, indent=1) + "\n"
+        shipped = {name: record[name] for name in _suites().SUITES if name in record}
+        text = json.dumps(shipped, indent=1) + "\n"
         RECORD.write_text(text, encoding="utf-8")
 
 

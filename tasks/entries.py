@@ -11,7 +11,7 @@ class Entry(NamedTuple):
       family: name in `FAMILIES`.
       args: of the family.
       num_steps: updates of a run.
-      augmentations: as `augment.wrap` takes them.
+      augmentations: as `augmentations.wrap` takes them.
       floor: a loss that is hardly ever below; the meta-loss is what is above it.
     """
 

@@ -186,18 +186,20 @@ def find(name: str) -> Mapping[str, Entry]:
     """Returns a suite, of `SUITES` or a dict of entries that `module:attribute` names.
 
     Raises:
-      ValueError: if it is not known, listing those that are.
+      ValueError: if it is not known, listing those that are, or is no dict of entries.
     """
-    return names.find("suite", name, SUITES)
+    found = names.find("suite", name, SUITES)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"suite {name!r} is no dict of entries.")
+    return found
 
 
 def maybe(name: str) -> Mapping[str, Entry] | None:
     """Returns a suite, or None for a name of something else."""
     try:
-        found = find(name)
+        return find(name)
     except ValueError:
         return None
-    return found if isinstance(found, Mapping) else None
 
 
 def growth(suite: str) -> dict[str, Growth]:

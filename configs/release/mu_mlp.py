@@ -18,7 +18,7 @@ on `valid-v1`: -2.93 untrained, which is Adam on a linear schedule; -3.21, -3.27
 after it. Adam under muP and a cosine schedule has
 -2.97 at the best rate for all tasks of `valid-v1` together, and -3.09 at the best for
 each by itself. A variant `quick`, joined to another by a comma, takes seconds, for
-tests, and learns nothing.
+tests, and learns nothing. `python -m meta_train --help_config` explains keys.
 """
 
 from collections.abc import Mapping

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Bool, Float, Int
 
+from common.names import known
 from evaluation.runs import stepping
 from evaluation.runs.held_out import validate
 from lopt.schedules import SCHEDULES
@@ -280,10 +281,12 @@ def _join(column: Sequence[jax.Array]) -> np.ndarray:
 
 def _stack(hyperparameters: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Returns {name: [h]}; names of schedules become indices."""
-    names = list(SCHEDULES)
+    names = list(SCHEDULES)  # indices can be traced, functions cannot
 
     def number(value: Any) -> Any:
-        return names.index(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return names.index(known("schedule", value, names))
+        return value
 
     columns = {
         name: [number(h[name]) for h in hyperparameters] for name in hyperparameters[0]

@@ -42,7 +42,7 @@ class Contender(NamedTuple):
       baseline: what to tune of it; None for what is taken as it is.
       traced_length: whether `num_steps` may be traced.
       eval_params: as in `curves.runner`.
-      copies: as in `adapt.Adapted`.
+      copies: as in `adapters.Adapted`.
     """
 
     factory: Callable[..., optax.GradientTransformationExtraArgs]

@@ -127,7 +127,10 @@ def _check(how: Settings) -> None:
 
 def _head(how: Settings) -> tuple[int, Callable[..., jax.Array]]:
     """Returns how many outputs the head takes, and what makes an update of them."""
-    return find("head", how.head, heads.HEADS)
+    found = find("head", how.head, heads.HEADS)
+    if not isinstance(found, tuple):
+        raise ValueError(f"head {how.head!r} must be a pair like those of HEADS.")
+    return found
 
 
 def _init(how: Settings, key: jax.Array) -> Theta:

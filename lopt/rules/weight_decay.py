@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from lopt.baselines import BASELINES
-from lopt.names import known
+from lopt.names import find
 from lopt.types import LearnedOptimizer, Params, Theta
 
 
@@ -23,14 +23,17 @@ def weight_decay(
     of their own, those below ("vector") another.
 
     Args:
-      baseline: "sgdm" or "adam", as in `BASELINES`, without a schedule.
+      baseline: "sgdm" or "adam", as in `BASELINES`, without a schedule; or
+        `module:attribute` of a function of `num_steps` and `learning_rate` that is
+        annotated `-> optax.GradientTransformation`.
       learning_rate: of the baseline, > 0.
       initial: both decays of the first theta, > 0.
 
     Raises:
       ValueError: for another baseline, or a rate or decay that is not positive.
     """
-    known("baseline", baseline, COUPLED)
+    kinds = ("GradientTransformation", "GradientTransformationExtraArgs")
+    build = find("baseline", baseline, COUPLED, *kinds)
     if not (learning_rate > 0 and initial > 0):
         raise ValueError(
             "learning_rate and initial must be positive, got "
@@ -55,9 +58,7 @@ def weight_decay(
     def bind(
         theta: Theta, *, num_steps: Any = None
     ) -> optax.GradientTransformationExtraArgs:
-        tx = BASELINES[baseline].build(
-            num_steps=num_steps, learning_rate=learning_rate, **COUPLED[baseline]
-        )
+        tx = build(num_steps=num_steps, learning_rate=learning_rate)
         return _penalised(tx, functools.partial(penalty, theta))
 
     return LearnedOptimizer(init, bind, penalty)
@@ -65,7 +66,10 @@ def weight_decay(
 
 # Baselines without a decay of their own, and what lets theta be differentiated through
 # them: the root of no gradient has no derivative, and 1e-30 is lost in any other.
-COUPLED = {"sgdm": {}, "adam": {"eps_root": 1e-30}}
+COUPLED = {
+    "sgdm": BASELINES["sgdm"].build,
+    "adam": functools.partial(BASELINES["adam"].build, eps_root=1e-30),
+}
 
 
 def _penalised(tx: Any, penalty: Any) -> optax.GradientTransformationExtraArgs:

@@ -20,6 +20,7 @@ import lopt
 from common import command_line
 from common.names import known
 from lopt import artifact, mup
+from meta_train.artifacts import starting
 from meta_train.build import Run
 from meta_train.logging import METRICS
 from meta_train.loop import Progress
@@ -34,7 +35,7 @@ def export(run: Run, progress: Progress, directory: Path, **made: Any) -> Path:
     """Writes the best averaged theta of a run as an artifact and returns its path.
 
     Args:
-      run: from `run.build`.
+      run: from `build.build`.
       progress: where the run ended.
       directory: of the artifact; its files are replaced.
       **made: for the card, how the run is made again: its `command`, and the `curve`
@@ -100,7 +101,7 @@ def _facts(start: str | None) -> dict[str, Any] | None:
     """Returns what the card of an artifact says of its training, or None."""
     if start is None:
         return None
-    card = lopt.read(start).card
+    card = lopt.read(starting.place(start)).card
     return {name: card[name] for name in ("sha256", *TRAINED)}
 
 

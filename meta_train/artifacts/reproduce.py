@@ -52,7 +52,7 @@ def differences(run: Run, curve: Sequence[float | None]) -> list[float]:
     may be zero; infinite where only one of the two has a loss.
 
     Args:
-      run: from `run.build`, of the card's config.
+      run: from `build.build`, of the card's config.
       curve: losses of its first meta-steps, None where every worker diverged.
     """
     run.learner.compile(run.data)

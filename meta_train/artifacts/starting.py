@@ -35,8 +35,7 @@ def started(
     rule = settings.named(rules.find, "config.rule", section)
     if source is None:
         return rule
-    shipped = ROOT / source  # of a recipe's stage, from wherever it is run
-    theta, _, card = catalogue.read(shipped if shipped.is_dir() else source)
+    theta, _, card = catalogue.read(place(source))
     theirs, ours = _flat(card["rule"]), _flat(section)
     wrong = sorted(k for k in theirs | ours if theirs.get(k) != ours.get(k))
     if set(wrong) - set(changed):
@@ -48,6 +47,12 @@ def started(
     if jax.tree.map(jnp.shape, theta) != jax.tree.map(jnp.shape, first):
         raise ValueError(f"config.theta.start: {source} has a theta of other shapes.")
     return rule._replace(init=lambda key: theta)
+
+
+def place(source: str | Path) -> str | Path:
+    """Returns where an artifact is that a recipe may name from the checkout's root."""
+    shipped = ROOT / source
+    return shipped if shipped.is_dir() else source
 
 
 def _flat(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.names import known
+from common.names import find, known
 from meta_train.estimators.base import (
     Contribution,
     Estimator,
@@ -39,7 +39,9 @@ class Target:
       rule_steps: steps by the rule at first, L - 1 >= 0.
       baseline_steps: steps by the baseline after them, at least 1; all are, for a
         target by the baseline alone.
-      baseline: "sgd" or "adam", with a state that starts at x_W or after the rule.
+      baseline: "sgd" or "adam", with a state that starts at x_W or after the rule; or
+        `module:attribute` of a function of the learning rate that is annotated
+        `-> optax.GradientTransformation`.
       learning_rate: of the baseline, positive.
     """
 
@@ -50,7 +52,6 @@ class Target:
 
     def __post_init__(self) -> None:
         """Raises ValueError for an unknown baseline, or a value out of its range."""
-        known("baseline", self.baseline, BASELINES)
         if not (self.rule_steps >= 0 and self.baseline_steps >= 1):
             raise ValueError(
                 "need rule_steps >= 0 and baseline_steps >= 1, got "
@@ -58,6 +59,13 @@ class Target:
             )
         if not self.learning_rate > 0:
             raise ValueError(f"need learning_rate > 0, got {self.learning_rate}.")
+        self.build()
+
+    def build(self) -> optax.GradientTransformation:
+        """Returns the baseline."""
+        kinds = ("GradientTransformation", "GradientTransformationExtraArgs")
+        found = find("baseline", self.baseline, BASELINES, *kinds)
+        return found(self.learning_rate)
 
     @property
     def steps(self) -> int:
@@ -223,7 +231,7 @@ def _target(
     if target.rule_steps:
         after, _ = inner.unroll(theta, worker, data, rule_key, target.rule_steps)
         worker = after._replace(windows=worker.windows)  # these are not a window
-    baseline = BASELINES[target.baseline](target.learning_rate)
+    baseline = target.build()
 
     def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], None]:
         params, state = carry

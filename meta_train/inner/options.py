@@ -35,10 +35,10 @@ def inner(
     Args:
       rule: applied under muP, with widths relative to the family's base width.
       family: what to train on.
-      window: inner steps per window, W >= 1: the stretch of a run that one estimate of
-        the meta-gradient sees, unless the estimator takes whole runs. Or the least and
-        the most, of which each run draws one, log-uniform; every window then costs as
-        much as the longest.
+      window: inner steps per window, W >= 1, or the least and the most, of which each
+        run draws one, log-uniform. A window is the stretch of a run that one estimate
+        of the meta-gradient sees, unless the estimator takes whole runs. Every window
+        costs as much as the longest.
       horizon: least and most inner steps before a restart, log-uniform between. If they
         differ, an estimator of windows weighs a run by its length, because a longer run
         has more windows; an estimator of whole runs weighs every run alike.
@@ -52,8 +52,8 @@ def inner(
         to overfit.
       log_offset: c > 0 makes the meta-loss log(c + loss), so that a window late in a
         run, whose losses are small, weighs as much as an early one; None: the loss.
-      schedule: `dict(name, peak)` of `lopt.schedules`, over the worker's horizon, for
-        rules that leave their step size to one; or None.
+      schedule: `dict(name, peak, warmup)` of `lopt.schedules`, over the worker's
+        horizon, for rules that leave their step size to one; or None.
       stagger: whether workers start at a random step, lest all restart together.
       fresh: probability in (0, 1] that a run that ends is followed by a fresh one, and
         not by going on from an earlier state (`estimators.buffer`); 1: there is no

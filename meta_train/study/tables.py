@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from common.canvas import DASHES
-from meta_train.estimators import ESTIMATORS
+from meta_train import estimators
 
 Found = Mapping[str, Any]  # of a problem, as JSON values
 Row = Mapping[str, Any]  # of an estimator, as `moments.numbers` says, and its `name`
@@ -181,7 +181,7 @@ def _told(pair: Pair) -> bool:
 def _style(label: str, found: Found) -> dict[str, Any]:
     """Returns a colour for the kind of an estimator, and a dash within it."""
     kinds = {
-        x: ESTIMATORS[row["name"]].__module__.split(".")[-1]
+        x: estimators.find(row["name"]).__module__.split(".")[-1]
         for x, row in found["rows"].items()
     }
     alike = [x for x, kind in kinds.items() if kind == kinds[label]]

@@ -1,12 +1,12 @@
 """What a user sees when something fails, row by row of the design's table.
 
-Divergence of one worker is in test_workers.py, SIGKILL and SIGTERM are in
-test_kill.py, damaged artifacts in test_artifact.py.
+Divergence of one worker is in test_worker.py, SIGKILL and SIGTERM are in test_kill.py,
+damaged artifacts in test_artifact.py, flags in test_overrides.py, and work directories
+of other configs in test_workdir.py.
 """
 
 import errno
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -17,13 +17,12 @@ import pytest
 import tiny
 import tiny_rule
 from absl import flags
-from ml_collections import config_flags
 from places import ROOT
 from toy_run import toy_run
 
 import lopt
 import meta_train.build
-from common import command_line, disk, overrides, settings
+from common import command_line, disk, settings
 from evaluation import evaluate
 from evaluation.runs import entrants
 from lopt import artifact
@@ -31,8 +30,6 @@ from meta_train import __main__ as command
 from meta_train import checkpoint, logging
 from meta_train.estimators import ESTIMATORS
 from meta_train.loop import Progress, loop
-from meta_train.sections import complete
-from meta_train.workdir import OtherConfig, claim
 
 
 @pytest.fixture
@@ -89,64 +86,6 @@ def test_misspelt_flag_names_the_key_and_its_nearest_neighbour(tmp_path):
     expected = "config.outer has no key 'learing_rate'; did you mean 'learning_rate'?"
     assert ended.stderr == f"error: {expected}\n"
     assert not workdir.exists(), "something was begun"
-
-
-def flagged(monkeypatch, *arguments):
-    """Returns the config that flags make of the demo's, resolved."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    argv = ["", "--config=configs/demo.py:quick", *arguments]
-    monkeypatch.setattr(sys, "argv", argv)
-    monkeypatch.chdir(ROOT)
-    overrides.parse(argv, values, complete=complete)
-    return settings.resolve(values.config)
-
-
-LINEAR = {"name": "linear", "peak": 0.1}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "section", "key", "value"),
-    [
-        (["family.args.resolution=4"], "family", "args", 4),
-        (["inner.window=7"], "inner", "window", 7),
-        (["inner.window=(2, 9)"], "inner", "window", (2, 9)),
-        (["inner.schedule=None"], "inner", "schedule", None),
-        (["inner.schedule=linear"], "inner", "schedule", "linear"),
-        ([f"inner.schedule={LINEAR}"], "inner", "schedule", LINEAR),
-        (
-            ["inner.imitation.name=linear", "inner.imitation.peak=0.1"],
-            "inner",
-            "imitation",
-            LINEAR,
-        ),
-        (["validation.suite=smoke-v1"], "validation", "suite", "smoke-v1"),
-        (["validation.log_offset=1e-2"], "validation", "log_offset", 0.01),
-    ],
-)
-def test_fields_can_be_set_by_flags_whatever_their_type(
-    monkeypatch, arguments, section, key, value
-):
-    found = flagged(monkeypatch, *(f"--config.{x}" for x in arguments))[section][key]
-    assert (found["resolution"] if key == "args" else found) == value
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        (
-            "outer.learing_rate=1",
-            "config.outer has no key 'learing_rate'; did you",
-        ),
-        ("nosuch=1", "config has no key 'nosuch'; did you mean '"),
-        ("inner.horizon.x=3", "config.inner.horizon holds no keys, so"),
-        ("outr.clip=3", "config has no key 'outr'; did you mean 'outer'?"),
-    ],
-)
-def test_flags_of_no_key_are_one_line_without_escapes(monkeypatch, argument, message):
-    with pytest.raises(SystemExit, match=f"^error: {re.escape(message)}") as ended:
-        flagged(monkeypatch, f"--config.{argument}")
-    assert "\n" not in ended.value.code and "\\" not in ended.value.code
 
 
 SECTIONS = ["outer", "inner", "estimator", "log", "checkpoint", "validation"]
@@ -325,21 +264,6 @@ def test_unknown_config_ends_either_command_with_one_line(module, config, tmp_pa
     assert ended.stderr.startswith("error: ") and "Traceback" not in ended.stderr
 
 
-def test_a_name_that_a_flag_sets_takes_its_own_defaults(monkeypatch):
-    words = "--config.estimator.name=pes", "--config.estimator.args.noise.sigma=0.1"
-    found = flagged(monkeypatch, *words, "--config.rule.name=weight_decay")
-    assert found["estimator"]["args"]["noise"]["sigma"] == 0.1
-    assert found["estimator"]["args"]["noise"]["antithetic"] is True
-    assert found["rule"]["args"].keys() == {"baseline", "learning_rate", "initial"}
-
-
-def test_a_suite_that_a_flag_sets_takes_weights_of_its_own(monkeypatch):
-    words = "--config.family.name=smoke-v1", "--config.family.weights.quadratic=2"
-    found = flagged(monkeypatch, *words)["family"]
-    assert found["args"] == {}
-    assert found["weights"] == {"softmax_regression": 1.0, "quadratic": 2}
-
-
 def test_unknown_name_ends_the_command_with_one_line(tmp_path):
     workdir = tmp_path / "run"
     ended = shell("--config.estimator.name=pess", f"--workdir={workdir}")
@@ -474,20 +398,6 @@ def test_run_with_no_whole_checkpoint_starts_again(tmp_path):
 
 
 # A work directory of another config.
-
-
-def test_workdir_of_another_config_is_refused_with_the_differing_keys(tmp_path):
-    here = complete(tiny.get_config())
-    claim(tmp_path, here)
-    claim(tmp_path, here)
-    there = (tmp_path / "config.json").read_text()
-    other = complete(tiny.get_config("pes"))
-    with pytest.raises(OtherConfig) as error:
-        claim(tmp_path, other | {"seed": 7})
-    lines = str(error.value).splitlines()[1:]
-    keys = [line.split(":")[0].strip() for line in lines]
-    assert keys == ["estimator.args.noise", "estimator.name", "seed"]
-    assert (tmp_path / "config.json").read_text() == there
 
 
 def test_workdir_that_cannot_be_made_is_one_line(tmp_path):
