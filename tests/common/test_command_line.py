@@ -1,21 +1,17 @@
-"""How command lines begin and end: paths, signals, locks, full disks, silence."""
+"""How command lines begin and end: paths, signals, silence."""
 
-import errno
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 import time
 from importlib import metadata
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
 from places import ROOT
 
-from common import command_line, disk
-from evaluation.runs import entrants
+from common import command_line
 
 
 def python(code, **environment):
@@ -33,80 +29,6 @@ def test_tilde_is_home(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/somebody")
     assert command_line.path("~/runs") == Path("/home/of/somebody/runs")
     assert command_line.path("runs/~") == Path("runs/~")
-
-
-# Directories whose names look like other things.
-
-
-def test_existing_directories_are_tried_before_labels_and_commas(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for name in ("lr=0.1", "lr=0.1,seed=1", "a,b"):
-        (tmp_path / name / "artifact").mkdir(parents=True)
-    text = "lr=0.1/artifact, mine=lr=0.1,seed=1/artifact,a,b/artifact,sgdm,x=adam"
-    names = entrants.split(text)
-    expected = ["lr=0.1/artifact", "mine=lr=0.1,seed=1/artifact", "a,b/artifact"]
-    assert names == [*expected, "sgdm", "x=adam"]
-    # A label has no comma, so what stands before it is apart.
-    assert entrants.split("sgdm,x=a,b/artifact") == ["sgdm", "x=a,b/artifact"]
-    assert entrants.labelled(names[0]) == (names[0], names[0])
-    assert entrants.labelled(names[1]) == ("mine", "lr=0.1,seed=1/artifact")
-
-
-def test_a_directory_below_home_is_found(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a,b=c").mkdir()
-    assert entrants.split("~/a,b=c,sgdm") == ["~/a,b=c", "sgdm"]
-    assert entrants.labelled("~/a,b=c") == ("~/a,b=c", "~/a,b=c")
-
-
-# Two processes in one directory.
-
-
-def test_a_directory_is_held_by_one_process_until_it_dies(tmp_path):
-    code = f"""
-import sys, time, pathlib
-from common import disk
-with disk.held(pathlib.Path({str(tmp_path)!r})):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-    words = [sys.executable, "-c", code]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
-        busy = pytest.raises(disk.Busy, match=f"in use by process {other.pid} on")
-        with busy, disk.held(tmp_path):
-            pass
-        other.kill()
-    with disk.held(tmp_path):
-        assert str(os.getpid()) in (tmp_path / disk.LOCK).read_text()
-    with disk.held(tmp_path):
-        pass
-
-
-# A full disk.
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
-        ValueError("RESOURCE_EXHAUSTED: [OS error 28: ENOSPC No space left on device]"),
-        sqlite3.OperationalError("database or disk is full"),
-    ],
-)
-def test_every_kind_of_full_disk_names_the_file(error):
-    with pytest.raises(disk.DiskFull, match="full: no room for runs/x"):
-        with disk.writing("runs/x"):
-            raise error
-    with pytest.raises(disk.DiskFull, match="no room for runs/x$"):
-        with disk.writing("elsewhere"), disk.writing("runs/x"):
-            raise RuntimeError("while saving") from error
-
-
-def test_other_errors_stay_what_they_are():
-    with pytest.raises(PermissionError), disk.writing("runs/x"):
-        raise PermissionError(errno.EACCES, "Permission denied")
 
 
 # Silence.

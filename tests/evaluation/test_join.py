@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from results import changed
 from rich.console import Console
+from roads import LOOKS, SEEDS, STEPS, moving, road
 
 from evaluation import evaluate, join, report, statistics
 from evaluation.runs import results
 from evaluation.runs.tuning import Tuning
 from evaluation.scores import standings
-from tests.evaluation.scores.test_standings import LOOKS, SEEDS, STEPS, moving, road
 
 TUNING = Tuning("none", 1, (0,))
 

@@ -1,8 +1,14 @@
 """Results of an evaluation that nobody ran: losses in closed form."""
 
+import functools
+import io
+
 import numpy as np
+from rich.console import Console
 
 from common.machine import machine
+from evaluation import report
+from evaluation.report.summary import summary
 from evaluation.runs.costs import Cost
 from evaluation.runs.curves import Curves
 from evaluation.runs.results import Cell, Chosen, Results, Tried
@@ -146,3 +152,57 @@ def failed(found, optimizer):
         for x in found.cells
     ]
     return found._replace(cells=tuple(cells))
+
+
+@functools.cache
+def said():
+    """Returns the summary of `results`, made once."""
+    return summary(results())
+
+
+def row(optimizer, task):
+    """Returns what an optimizer does on a task, of the summary of `results`."""
+    rows = said().tasks[task].rows
+    return next(x for x in rows if x.optimizer == optimizer)
+
+
+def losses(optimizer, seed, steps=STEPS):
+    """Returns training losses of a seed in closed form, smoothed as a loop."""
+    mean, found = 0.0, []
+    for step in range(1, steps + 1):
+        raw = (1 + seed / 10) * (1 + RATES[optimizer] * step) ** -0.5
+        mean = 0.9 * mean + 0.1 * raw
+        found.append(mean / (1 - 0.9**step))
+    return found
+
+
+def shown(**options):
+    """Returns the lines of `said` on a console."""
+    stream = io.StringIO()
+    report.show(said(), Console(file=stream, highlight=False, **options))
+    return stream.getvalue().splitlines()
+
+
+def like_adam(found, *factors):
+    """Returns results in which `mine` is adam, its losses times a factor per seed."""
+    scale = np.array(factors)[None, :, None]
+
+    def copied(cell):
+        own = found.cell("adam", cell.task).chosen["default"].curves
+        own = own._replace(**{x: getattr(own, x) * scale for x in LOSSES})
+        return cell._replace(chosen={"default": Chosen(None, own)})
+
+    cells = [copied(x) if x.optimizer == "mine" else x for x in found.cells]
+    return found._replace(cells=tuple(cells))
+
+
+LOSSES = ("train", "valid", "test")
+
+
+def with_adam(**fields):
+    """Returns the toy evaluation with fields of one of adam's cells replaced."""
+    cells = [
+        x._replace(**fields) if (x.optimizer, x.task) == ("adam", TASKS[0]) else x
+        for x in results().cells
+    ]
+    return results()._replace(cells=tuple(cells))

@@ -42,3 +42,9 @@ def save(directory, *, card=None, **changes):
     theta = descending(rules.build("mlp", **args))
     artifact.save(directory, rule="mlp", rule_args=args, theta=theta, card=card or {})
     return directory
+
+
+def decay_rule(**changes):
+    """Returns a baseline with learned weight decay."""
+    args = dict(baseline="sgdm", learning_rate=0.1, initial=0.3) | changes
+    return rules.build("weight_decay", **args)

@@ -1,13 +1,12 @@
 """Headlines say no more than the numbers do."""
 
-import numpy as np
 import pytest
-from results import ERROR, RATES, SEEDS, TASKS, changed, diverged, failed
+from results import ERROR, SEEDS, TASKS, diverged, failed, like_adam
 from results import results as toy
 
-from evaluation.report import tables, verdicts, wording
+from evaluation.report import verdicts, wording
 from evaluation.report.summary import summary
-from evaluation.runs.results import Cell, Chosen
+from evaluation.runs.results import Cell
 from evaluation.statistics import Interval
 
 
@@ -22,22 +21,6 @@ def everywhere(found, change):
     for task in TASKS:
         found = change(found, task)
     return found
-
-
-def like_adam(found, *factors):
-    """Returns results in which `mine` is adam, its losses times a factor per seed."""
-    scale = np.array(factors)[None, :, None]
-
-    def copied(cell):
-        own = found.cell("adam", cell.task).chosen["default"].curves
-        own = own._replace(**{x: getattr(own, x) * scale for x in LOSSES})
-        return cell._replace(chosen={"default": Chosen(None, own)})
-
-    cells = [copied(x) if x.optimizer == "mine" else x for x in found.cells]
-    return found._replace(cells=tuple(cells))
-
-
-LOSSES = ("train", "valid", "test")
 
 
 def on(found, tasks):
@@ -183,51 +166,3 @@ def test_without_a_candidate_it_is_who_has_the_lowest_test_loss():
         "Lowest in test loss: mine on 3 of 3 tasks; by more than the intervals on "
         f"{leads.count('mine')}."
     )
-
-
-def bold(table):
-    """Returns {column: names in bold}."""
-    return {
-        column: [x.name for x in table.lines if x.fields and x.fields[i].best]
-        for i, column in enumerate(table.columns)
-    }
-
-
-def test_equal_values_are_never_bold():
-    found = like_adam(toy(), 1.0, 1.0, 1.0)
-    marks = bold(tables.standings(summary(found)))
-    assert marks.pop("speed-up in seconds") == ["adam"]  # whose steps take less time
-    marks |= bold(tables.task(summary(found), "bowl"))
-    assert not any(marks.values())
-
-
-def test_the_best_is_bold_where_its_interval_is_beyond_all_others():
-    one = Interval(1.5, 1.0, 2.0)
-    apart, touching = Interval(2.5, 2.1, 3.0), Interval(2.5, 2.0, 3.0)
-    assert wording.leader({"a": one, "b": apart}, -1) == "a"
-    assert wording.leader({"a": one, "b": apart}, 1) == "b"
-    assert wording.leader({"a": one, "b": touching}, -1) is None
-    assert (
-        wording.leader({"a": one, "b": apart, "c": Interval(5.0, 0.0, 9.0)}, -1) is None
-    )
-    assert wording.leader({"a": one, "b": None}, -1) is None  # it stands alone
-
-
-def test_values_whose_intervals_overlap_are_not_bold():
-    # The toy's seeds have other heights: adam 1.5 to 1.7 times what one has.
-    found = changed(toy(), "mine", "bowl", lambda x: x)
-    close = like_adam(found, 0.95, 0.95, 0.95)
-    marks = bold(tables.task(summary(close), "bowl"))
-    assert marks["final training loss"] == []
-    # Over the reference's, seed by seed, it is always lower.
-    assert bold(tables.standings(summary(close)))["final loss ratio"] == ["mine"]
-
-
-@pytest.mark.parametrize("optimizer", RATES)
-def test_fields_of_what_failed_entirely_are_dashes(optimizer):
-    found = summary(failed(toy(), optimizer))
-    for table in (tables.standings(found), tables.others(found)):
-        (line,) = (x for x in table.lines if x.name == optimizer)
-        texts = dict(zip(table.columns, (x.text for x in line.fields), strict=True))
-        assert texts.pop("diverged or failed", "100 %") == "100 %"
-        assert {*texts.values()} == {tables.NONE}

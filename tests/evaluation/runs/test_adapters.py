@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from toy_evaluation import family
 
 from evaluation import Tuning, evaluate
 from evaluation.runs import adapters, bench, curves
 from evaluation.runs.costs import Cost
 from lopt.baselines import Baseline
 from lopt.baselines.spaces import Range
-from tests.evaluation.runs.test_curves import family
 
 STEPS, SEEDS = 8, (3, 5)
 PLAIN = optax.sgd(0.1)

@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from toy_evaluation import SMALL, family, judged
 
 from common import machine
 from evaluation.runs import bench, curves
 from evaluation.runs.bench import Bench, Place, Stand
 from evaluation.runs.costs import Cost
 from evaluation.runs.store import Store
-from tests.evaluation.runs.test_curves import family
 
 STAND = Stand(None, None, Place("toy", None, 4, "task", 1, 1), "optimizer")
 RUN = {"num_steps": 4, "seeds": [1], "hyperparameters": [{"learning_rate": 1.0}]}
@@ -69,3 +69,32 @@ def test_a_task_of_other_data_is_another():
         for data in (family().data, family().data, other)
     )
     assert first == again != changed
+
+
+@pytest.mark.parametrize("limit", ["LANES", "WORK"])
+def test_chunks_give_what_one_program_gives(limit, monkeypatch):
+    whole, sizes, real = judged({"adam": SMALL}).cells[0], [], curves.run
+    monkeypatch.setattr(bench, limit, 1)  # a trial at a time
+    monkeypatch.setattr(
+        curves,
+        "run",
+        lambda *a, **k: sizes.append(len(k["hyperparameters"])) or real(*a, **k),
+    )
+    parts = judged({"adam": SMALL}).cells[0]
+    assert {*sizes} == {1}
+    np.testing.assert_allclose(parts.tried.valid, whole.tried.valid, rtol=1e-5)
+
+
+def test_progress_tells_how_much_is_left():
+    lines = []
+    progress = bench.Progress([1.0, 3.0, 4.0], lines.append)
+    assert progress.begin("a") == "a: compiling and running, about 0 s; 1 of 3"
+    progress.cell("a", 10.0, fresh=True)
+    assert progress.begin("b") == "b: compiling and running, about 30 s; 2 of 3"
+    progress.cell("b", 0.1, fresh=False)
+    progress.cell("c", 41.0, fresh=True)
+    assert lines == [
+        "a: 10.0 s; 1 of 3, about 70 s left",
+        "b: kept from before; 2 of 3, about 40 s left",
+        "c: 41.0 s; 3 of 3",
+    ]

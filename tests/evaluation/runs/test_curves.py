@@ -5,54 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from toy_evaluation import family, tx_factory
 
 from evaluation.runs import curves
 from lopt.baselines import BASELINES
-from tasks.base import Task, TaskFamily
 
-BATCH, STEPS, EVERY, SEEDS = 4, 6, 3, (3, 5)
+STEPS, EVERY, SEEDS = 6, 3, (3, 5)
 TRIALS = [
     {"learning_rate": 0.1, "schedule": "constant"},
     {"learning_rate": 0.5, "schedule": "cosine"},
 ]
-
-
-@functools.cache
-def family():
-    """Returns linear classifiers, drawn with a scale, of 20 noisy points a split."""
-    x_key, y_key = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(x_key, [3, 20, 3])
-    label = jax.random.randint(y_key, [3, 20], 0, 4)
-    data = {
-        split: {"input": x[i], "label": label[i]}
-        for i, split in enumerate(("train", "inner_valid", "test"))
-    }
-
-    def task(draw):
-        def loss(params, key, batch):
-            noise = 0.1 * jax.random.normal(key, batch["input"].shape)
-            logits = draw * (batch["input"] + noise) @ params["w"]
-            losses = optax.softmax_cross_entropy_with_integer_labels(
-                logits, batch["label"]
-            )
-            hits = logits.argmax(-1) == batch["label"]
-            return losses.mean(), {"logits": logits, "correct": hits.mean()}
-
-        def batch(data, key, split):
-            index = jax.random.randint(key, [BATCH], 0, 20)
-            return jax.tree.map(lambda a: a[index], data[split])
-
-        def init(key):
-            return {"w": jax.random.normal(key, [3, 4])}
-
-        return Task(init, loss, batch, lambda value: value)
-
-    shapes = {"w": jax.ShapeDtypeStruct((3, 4), "float32")}
-    return TaskFamily("toy", data, jax.random.uniform, task, shapes, shapes)
-
-
-def tx_factory(*, num_steps, **hyperparameters):
-    return BASELINES["adam"].build(num_steps=num_steps, **hyperparameters)
 
 
 @functools.cache

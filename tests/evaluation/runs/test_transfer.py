@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from evaluation import evaluate
-from evaluation.runs import bench, cells, curves
+from evaluation.runs import cells
 from evaluation.runs.tuning import METRICS, Tuning
 from evaluation.scores import standings
-from lopt import mup
 from lopt.baselines import BASELINES
-from tasks import entries, families, suites
+from tasks import suites
 from tasks.suites import Line
 
 TUNING = Tuning("search", 3, (0, 1), transfer=True)
@@ -112,53 +111,3 @@ def test_the_reference_s_longer_runs_have_a_choice_of_their_own(found):
     cell = found[True].cell("muadam", "teacher_student-widthx2")
     assert cell.longer[2].train.shape[-1] == 16
     assert np.isfinite(standings.standings(found[True])["sgdm"].speedup.value)
-
-
-def test_only_what_is_tuned_and_has_grown_has_a_twin_under_mup():
-    adam = BASELINES["adam"]
-
-    def twin(entrant, width):
-        family = families.build("teacher_student", **TEACHER | {"width": width})
-        return cells.twin(entrant, bench.place("", family, num_steps=8, looks=4))
-
-    assert twin(adam, 8) == "muadam" and twin(BASELINES["sgdm"], 8) == "musgd"
-    assert twin(adam, 4) is twin(BASELINES["lion"], 8) is None
-    assert twin(adam._replace(space={}), 8) is None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("transfer", [False, True])
-def test_the_reference_of_a_wider_task_may_be_the_one_under_mup(transfer, monkeypatch):
-    args = entries.DIGITS_MLP | {"width": 4, "base_width": 4, "batch_size": 4}
-    line = Line("mlp", args, "width", (4,), 8)
-    monkeypatch.setitem(suites.LINES, "grown", (line,))
-    monkeypatch.setitem(suites.SUITES, "grown", line.entries())
-    own = TUNING._replace(transfer=transfer)
-    judge = functools.partial(
-        evaluate, suite="grown", seeds=(3, 5), tuning=own, looks=4, say=lambda x: None
-    )
-    apart = judge({"adam": "adam", "muadam": "muadam"}, reference=None)
-    task = suites.family(suites.SUITES["grown"]["mlp-widthx4"])
-    info = mup.infer(task.shapes, task.base_shapes, wider=task.wider_shapes)
-    scores = {}
-    for name, given in {"adam": {}, "muadam": {"info": info}}.items():
-        factory = functools.partial(BASELINES[name].build, **given)
-        choice = apart.cell(name, "mlp-widthx4").chosen["valid"].choice
-        ended = curves.run(
-            curves.runner(curves.track(task, valid_every=2), factory),
-            num_steps=8,
-            seeds=own.seeds,
-            hyperparameters=[choice.hyperparameters],
-        )
-        scores[name] = ended.valid[0, :, -1].mean()
-    better = min(scores, key=scores.get)
-    assert scores["adam"] != scores["muadam"]
-    found = judge({"sgdm": "sgdm"}, reference="adam")
-    ours, theirs = (
-        x.cell(y, "mlp-widthx4") for x, y in ((found, "adam"), (apart, better))
-    )
-    np.testing.assert_array_equal(
-        ours.best("final").curves.train, theirs.best("final").curves.train
-    )
-    said = any("adam on mlp-widthx4 is muadam" in x for x in found.notes)
-    assert said == (better == "muadam")

@@ -1,18 +1,13 @@
 import runpy
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny_rule
 from places import ROOT
 
-import lopt
 from evaluation import __main__ as command
 from evaluation import protocol, statistics
-from evaluation.runs import curves, entrants, tuning
+from evaluation.runs import curves, tuning
 from evaluation.runs.tuning import PROTOCOLS, Tuning
-from lopt import mup
 from lopt.baselines import BASELINES
 from lopt.baselines.spaces import Range
 from lopt.schedules import SCHEDULES
@@ -229,38 +224,6 @@ def test_learned_optimizers_have_as_many_trials_as_others_or_rates_of_their_own(
         return
     assert len({*rates()}) == 20
     assert rates(learned=3) == pytest.approx([1e-3, 1e-2, 1e-1])
-
-
-def test_a_rule_that_sets_its_own_steps_on_a_schedule_is_not_tuned(tmp_path):
-    card = {"schedule": {"name": "linear", "peak": 1.0}}
-    (found,) = entrants.find(
-        [str(tiny_rule.save(tmp_path / "rule", card=card))]
-    ).values()
-    assert not found.space and not found.learned
-
-
-PARAMS = {"w": jnp.ones((2, 3))}
-
-
-def steps(tx):
-    """Returns four updates."""
-    state, update, found = tx.init(PARAMS), jax.jit(tx.update), []
-    for _ in range(4):
-        updates, state = update(PARAMS, state, PARAMS)
-        found.append(updates["w"])
-    return np.stack(found)
-
-
-def test_a_rule_with_a_schedule_is_tuned_around_the_peak_it_was_trained_under(tmp_path):
-    card = {"schedule": {"name": "cosine", "peak": 0.1}}
-    path = str(tiny_rule.save(tmp_path / "rule", head="normalised", card=card))
-    (found,) = entrants.find([path]).values()
-    assert found.learned and found.defaults == {"learning_rate": 0.1}
-    assert found.space["learning_rate"] == Range(0.01, 1.0)
-    info = mup.infer(PARAMS, PARAMS)
-    ours = steps(found.build(num_steps=4, info=info, learning_rate=0.05))
-    loaded = steps(lopt.load(path, num_steps=4))  # under the card's schedule
-    np.testing.assert_allclose(2 * ours, loaded, rtol=1e-6)
 
 
 def test_the_config_tunes_as_python_does_by_default():

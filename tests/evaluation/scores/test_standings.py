@@ -2,50 +2,22 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from results import TASKS, TRIALS, curves, diverged
+from results import TASKS, curves, diverged, with_adam
 from results import results as toy
+from roads import LOOKS, SEEDS, STEPS, moving, road
 
 from evaluation import evaluate, statistics
 from evaluation.report import summary
 from evaluation.report.content import plain
 from evaluation.runs import tuning
-from evaluation.runs.results import Chosen, Tried
+from evaluation.runs.results import Chosen
 from evaluation.runs.tuning import METRICS, Tuning
-from evaluation.scores import standings, time_to_target
-from tasks.base import Task, TaskFamily
+from evaluation.scores import standings
 
-STEPS, LOOKS, SEEDS = 80, 16, (3, 5, 7)
 SPEEDS = {"slow": 1.0, "double": 2.0, "fourfold": 4.0, "half": 0.5, "quarter": 0.25}
-
-
-def road(name, length):
-    """Returns a family whose loss falls with the way gone, and depends on the seed."""
-
-    def task(draw):
-        def loss(params, key, batch):
-            return (1 + draw) * jnp.exp2(-params["way"] / length), {}
-
-        def init(key):
-            return {"way": jnp.zeros([])}
-
-        return Task(init, loss, lambda data, key, split: (), lambda value: value)
-
-    shapes = {"way": jax.ShapeDtypeStruct((), "float32")}
-    return TaskFamily(name, {}, jax.random.uniform, task, shapes, shapes)
-
-
-def moving(speed):
-    """Returns the optimizer that goes so far every step, whatever the gradient."""
-
-    def update(grads, state, params=None):
-        return jax.tree.map(lambda g: jnp.full_like(g, speed), grads), state
-
-    return optax.GradientTransformation(optax.init_empty_state, update)
 
 
 @functools.cache
@@ -170,15 +142,6 @@ def test_speed_ups_in_seconds_are_divided_by_what_a_step_costs():
     assert one.speedup_seconds == pytest.approx([0.5] * 3) and one.step_ratio == 4
 
 
-def with_adam(**fields):
-    """Returns the toy evaluation with fields of one of adam's cells replaced."""
-    cells = [
-        x._replace(**fields) if (x.optimizer, x.task) == ("adam", TASKS[0]) else x
-        for x in toy().cells
-    ]
-    return toy()._replace(cells=tuple(cells))
-
-
 TUNED_FOR = {x: "valid" for x in ("valid", "test", "accuracy", "test_accuracy")}
 TUNED_FOR |= {"mean": "mean", "final": "final", "best": "final"}
 TUNED_FOR |= {"train_accuracy": "final"}
@@ -209,17 +172,6 @@ def test_a_run_has_diverged_whatever_it_was_tuned_for(metric):
         True,
     ]
     assert standings.standings(found)["adam"].diverged == pytest.approx(1 / 9)
-
-
-def test_a_study_of_the_tuned_is_a_seed_and_takes_its_fastest_trial():
-    first = [[10, 20, 40], [40, 40, 40]]  # steps to the target, by trial and seed
-    looks = np.linspace(0, 40, 5)
-    valid = np.where(looks >= np.array(first)[..., None], 0.5, 2.0)
-    results = with_adam(tried=Tried(TRIALS, {}, valid))
-    pool = time_to_target.pool(results, {TASKS[0]: 1.0}, "tuned")
-    assert pool.times["steps"][pool.optimizers.index("adam")] == [20]
-    untuned = time_to_target.pool(results, {TASKS[0]: 1.0}, "untuned")
-    assert untuned.times["steps"][pool.optimizers.index("adam")] == [10]
 
 
 def test_smoothing_draws_speed_ups_towards_one_and_never_past(monkeypatch):

@@ -43,35 +43,6 @@ def test_bound_must_be_positive(clip):
         rules.build("mlp", **ARGS | dict(clip=clip))
 
 
-def second_moments(shape, axes):
-    """Returns the shapes of `row` and `col`, after one gradient."""
-    grad = jax.random.normal(jax.random.key(0), shape)
-    past = history.stacked(history.init(grad, axes))
-    past = history.update(history.init_decays(), grad, past, axes)
-    return past.row.shape[1:], past.col.shape[1:]
-
-
-@pytest.mark.parametrize("width", [255, 256, 257])
-def test_by_fans_axes_do_not_change_as_one_outgrows_the_other(width):
-    assert second_moments((256, width), "fans") == ((256, 1), (1, width))
-    assert second_moments((3, 256, width), "fans") == ((3, 256, 1), (3, 1, width))
-
-
-@pytest.mark.parametrize(
-    ("shape", "same"),
-    [((6, 6), True), ((5, 7), True), ((3, 4, 8), True), ((7, 5), False)],
-)
-def test_by_fans_a_rule_is_that_by_size_where_fan_out_is_larger(shape, same):
-    grads = jax.random.normal(jax.random.key(0), shape)
-    theta = rules.build("mlp", **ARGS).init(jax.random.key(1))
-
-    def update(axes):
-        tx = rules.build("mlp", **ARGS, axes=axes).bind(theta, num_steps=10)
-        return tx.update(grads, tx.init(grads), grads)[0]
-
-    assert jnp.array_equal(update("fans"), update("size")) == same
-
-
 @pytest.mark.parametrize("scale", [1e-12, 1e18])
 def test_updates_ignore_scales_at_which_sums_of_squares_would_overflow(scale):
     theta = rules.build("mlp", **ARGS).init(jax.random.key(1))

@@ -172,18 +172,3 @@ def test_whole_runs_leave_nothing_to_go_on_with(name):
     args = {"noise": toys.noise(0.1)} if name == "es" else {"clip": None}
     with pytest.raises(ValueError, match="set config.inner.fresh = 1.0"):
         estimators.build(name, inner=inner, num_workers=1, **args)
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        (dict(fresh=0.0), r"in \(0, 1\]"),
-        (dict(fresh=1.5), r"in \(0, 1\]"),
-        (dict(fresh=0.2, horizon=(3, 9)), "at least a window"),
-        (dict(fresh=0.2, reduce="min"), "try reduce='mean'"),
-    ],
-)
-def test_buffers_that_cannot_be_are_refused(changes, message):
-    settings = dict(window=4, horizon=(4, 9)) | changes
-    with pytest.raises(ValueError, match=message):
-        toys.inner(toys.heavy_ball(), toys.quadratic(), **settings)

@@ -49,15 +49,6 @@ def heavy(name, theta, *, noise, batches, horizon=7, **changes):
     return sampled(name, inner, theta, noise=noise, num_windows=windows(name))
 
 
-def test_noise_relative_to_leaves_is_sigma_where_all_are_zero():
-    theta = {"a": jnp.zeros([2, 3]), "b": jnp.zeros([])}
-    kicks = [
-        Noise(**toys.noise(0.1, per_leaf=relative)).draw(KEY, theta)
-        for relative in (True, False)
-    ]
-    jax.tree.map(np.testing.assert_array_equal, *kicks)
-
-
 @functools.cache
 def exact(sigma, per_leaf, every):
     """Returns exact gradients of the mean loss, smoothed by such noise."""

@@ -131,18 +131,6 @@ def test_recurrence_equals_the_cell_of_flax(cell):
     np.testing.assert_allclose(outputs["recurrent0"], expected, atol=1e-5)
 
 
-@every_cell
-@pytest.mark.parametrize("width", [64, 256])
-def test_recurrent_kernels_start_with_one_over_the_root_of_width(cell, width):
-    gates = recurrence.CELLS[cell].gates * width
-    module = recurrence.Recurrence(width, cell)
-    params = module.init(jax.random.key(0), jnp.zeros((1, 1, gates)))["params"]
-    kernel = np.asarray(params["kernel"])
-    assert kernel.shape == (width, gates)
-    # Of n numbers the deviation is known to 1/sqrt(2 n), here to a percent.
-    np.testing.assert_allclose(kernel.std(), width**-0.5, rtol=0.03)
-
-
 def test_attention_logits_are_among_the_outputs_before_the_mask():
     family, draw, _, batch, params = start("transformer")
     seen = family.outputs(draw, params, batch)

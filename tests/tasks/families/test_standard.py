@@ -1,14 +1,11 @@
 """Standard parametrization: networks as Flax makes them, which no width scales."""
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from families import ARGS, SMALL
 
 from tasks import base, families
-from tasks.networks import attention, recurrence
 
 NETWORKS = [name for name, args in ARGS.items() if "base_width" in args]
 STANDARD = {"parametrization": "standard", "zero_readout": False}
@@ -54,22 +51,6 @@ def test_only_known_parametrizations_and_no_zero_readout_are_taken(name):
     if name != "mlp":  # which has coordinate checks of zero readouts
         with pytest.raises(ValueError, match="set zero_readout=False"):
             build(name, zero_readout=True)
-
-
-def test_embeddings_start_as_those_of_flax():
-    key, tokens = jax.random.key(0), jnp.arange(3)
-    layer = attention.embed(50, 20, name="embed", parametrization="standard")
-    found, expected = (x.init(key, tokens)["params"] for x in (layer, nn.Embed(50, 20)))
-    jax.tree.map(np.testing.assert_allclose, found, expected)
-
-
-def test_each_gate_starts_orthogonal():
-    module = recurrence.Recurrence(6, "gru", "standard")
-    kernel = module.init(jax.random.key(0), jnp.ones((1, 2, 18)))["params"]["kernel"]
-    gates = np.split(np.asarray(kernel), 3, 1)
-    for gate in gates:
-        np.testing.assert_allclose(gate.T @ gate, np.eye(6), atol=1e-5)
-    assert not np.allclose(gates[0], gates[1])
 
 
 def test_logits_of_attention_are_over_the_root_of_the_size_of_heads():

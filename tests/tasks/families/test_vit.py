@@ -9,7 +9,6 @@ import pytest
 
 from tasks import data
 from tasks.families import mixer, vit
-from tasks.networks import attention
 
 IMAGES = dict(
     dataset="digits",
@@ -98,22 +97,6 @@ def test_logits_equal_the_network_by_hand(name, block):
         product = x.mean(0) @ params["readout"]["kernel"] * (4 / 16)
         expected = product + params["readout"]["bias"]
         np.testing.assert_allclose(actual, expected, atol=1e-4)
-
-
-def test_patches_tile_images_of_any_shape():
-    images = jax.random.uniform(jax.random.key(0), (2, 4, 6, 3))
-    found = np.asarray(attention.patches(images, 2)).reshape(2, 6, 2, 2, 3)
-    rows = [np.concatenate(list(found[1, 3 * i : 3 * i + 3]), 1) for i in (0, 1)]
-    np.testing.assert_array_equal(np.concatenate(rows), images[1])
-
-
-def test_attention_sees_later_tokens_unless_it_is_causal():
-    x = jax.random.normal(jax.random.key(0), (1, 3, 4))
-    for causal in (False, True):
-        module = attention.Attention(heads=1, base_width=4, causal=causal)
-        params = module.init(jax.random.key(1), x)
-        change = module.apply(params, x.at[:, 2].add(1)) - module.apply(params, x)
-        assert bool((change[:, 0] == 0).all()) is causal
 
 
 def test_without_positions_a_transformer_ignores_the_order_of_patches():
