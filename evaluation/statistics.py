@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
 from jaxtyping import Float
 
 CHUNK = 2**20  # values resampled at a time: 8 MB
@@ -47,7 +46,10 @@ def smooth(
     if not 0 <= decay < 1:
         raise ValueError(f"decay must be in [0, 1), got {decay=}; try 0.9.")
     losses = np.asarray(losses, np.float64)
-    biased = scipy.signal.lfilter([1 - decay], [1, -decay], losses)
+    biased, mean = np.empty_like(losses), np.zeros(losses.shape[:-1])
+    for step in range(losses.shape[-1]):
+        mean = decay * mean + (1 - decay) * losses[..., step]
+        biased[..., step] = mean
     return biased / (1 - decay ** np.arange(1.0, losses.shape[-1] + 1))
 
 

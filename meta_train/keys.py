@@ -62,7 +62,7 @@ def _section(
     yield ""
     first = (inspect.getdoc(builder) or "").split("\n")[0]
     which = f"{where} of {name}" if name else where
-    head = f"{which}, {builder.__module__}.{builder.__qualname__}: {first}"
+    head = f"{which}: {first} ({builder.__module__}.{builder.__qualname__})"
     yield from textwrap.wrap(head, WIDTH, subsequent_indent="    ")
     meanings = meaning(builder)
     for key, (kind, default) in parameters(builder).items():

@@ -213,7 +213,7 @@ def test_an_unknown_suite_lists_the_known_and_the_nearest(capsys, name):
     with pytest.raises(SystemExit):
         command.main([name])
     said = capsys.readouterr().err
-    assert "known: train-v1, train-v2, " in said and "Did you mean '" in said
+    assert "known: deeper-v1, digits-v1, " in said and "Did you mean '" in said
 
 
 def unless_quick(suite, task):
