@@ -47,9 +47,10 @@ def smooth(
         raise ValueError(f"decay must be in [0, 1), got {decay=}; try 0.9.")
     losses = np.asarray(losses, np.float64)
     biased, mean = np.empty_like(losses), np.zeros(losses.shape[:-1])
-    for step in range(losses.shape[-1]):
-        mean = decay * mean + (1 - decay) * losses[..., step]
-        biased[..., step] = mean
+    with np.errstate(invalid="ignore"):  # as 0 times infinity is
+        for step in range(losses.shape[-1]):
+            mean = decay * mean + (1 - decay) * losses[..., step]
+            biased[..., step] = mean
     return biased / (1 - decay ** np.arange(1.0, losses.shape[-1] + 1))
 
 
