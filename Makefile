@@ -6,6 +6,8 @@ READY := .venv/.ready
 FAST := tests/test_floors.py tests/test_encoding.py tests/common tests/lopt/baselines \
   tests/lopt/test_schedules.py tests/evaluation/test_statistics.py \
   tests/evaluation/scores tests/evaluation/report/test_verdicts.py \
+  tests/evaluation/report/test_tables.py tests/evaluation/report/test_wording.py \
+  tests/meta_train/test_keys.py tests/meta_train/test_workdir.py tests/tasks/data/test_own.py \
   tests/journeys/test_docs.py -m "not slow" -k "not readme and not pages_runs"
 
 .PHONY: demo test test-fast test-all lint lock clean

@@ -79,11 +79,11 @@ PAGE = """# Ablations of the release recipe
 
 {table}
 
-Of each meta-training seed, log(.01 + loss over that at init) at the ends of runs, lower
-being better: the mean of `valid-v1`, and tasks of `wider-v1`, `deeper-v1` and
-`longer-v1`, by which nothing is chosen.
+Cells hold, for each meta-training seed, log(0.01 + loss over that at init) at the ends
+of runs, lower being better: the mean of `valid-v1`, and tasks of `wider-v1`,
+`deeper-v1` and `longer-v1`, by which nothing is chosen.
 
-`head=normalised` comes with a step of 1 and a schedule from .01. `standard` has each
+`head=normalised` comes with a step of 1 and a schedule from 0.01. `standard` has each
 task, judged ones too, at its base width: widths divide neither updates nor logits.
 `fixed` lacks the scales, label noise and activations of `mlp`; others have none.
 `bootstrapped` is left out, as three of the families have no predictions to match.
@@ -95,8 +95,8 @@ task, judged ones too, at its base width: widths divide neither updates nor logi
 
 def standard(entry: suites.Entry) -> suites.Entry:
     """Returns the task in standard parametrization: its width is its base width."""
-    own = {"base_width": entry.args["width"]} if "base_width" in entry.args else {}
-    return entry._replace(args={**entry.args, **own})
+    changes = {"base_width": entry.args["width"]} if "base_width" in entry.args else {}
+    return entry._replace(args={**entry.args, **changes})
 
 
 def config(name: str, seed: int, *, quick: bool) -> dict[str, Any]:
@@ -133,33 +133,33 @@ def built(name: str, seed: int, *, quick: bool) -> tuple[Run, Callable[..., Any]
             suite = f"{task}-standard" if name == "standard" else task
             other = c["validation"] | {"suite": suite, "num_seeds": num_seeds}
             each.append(build(c | {"validation": other}).scores)
-        one = build(c)
-    return one, lambda theta: {k: float(x) for f in each for k, x in f(theta).items()}
+        run = build(c)
+    return run, lambda theta: {k: float(x) for f in each for k, x in f(theta).items()}
 
 
-def trained(one: Run, seconds: float) -> Iterator[tuple[dict[str, Any], Any]]:
+def trained(run: Run, seconds: float) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yields meta-steps, seconds of CPU time, and theta; other work costs nothing."""
-    one.learner.compile(one.data)
-    state, spent = one.learner.init(one.data), 0.0
+    run.learner.compile(run.data)
+    state, spent = run.learner.init(run.data), 0.0
     for look in range(LOOKS + 1):
         began = time.process_time()
         while spent + time.process_time() - began < seconds * look / LOOKS:
-            state, _ = jax.block_until_ready(one.learner.step(state, one.data))
+            state, _ = jax.block_until_ready(run.learner.step(state, run.data))
         spent += time.process_time() - began
         yield {"step": int(state.step), "seconds": spent}, state.average
 
 
-def tuned(one: Run) -> Iterator[tuple[dict[str, Any], Any]]:
+def tuned(run: Run) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yields the same of Adam, with the rate that is best by meta-validation."""
-    rate = min(RATES, key=lambda x: np.mean([*one.scores(np.float32(x)).values()]))
+    rate = min(RATES, key=lambda x: np.mean([*run.scores(np.float32(x)).values()]))
     yield {"step": 0, "seconds": 0.0, "rate": rate}, np.float32(rate)
 
 
 def measured(name: str, seed: int, *, seconds: float, quick: bool) -> dict[str, Any]:
     """Returns scores along meta-training and elsewhere; infinite: a run diverged."""
-    (one, judge), rows = built(name, seed, quick=quick), []
-    for row, theta in tuned(one) if name == "muadam" else trained(one, seconds):
-        scores = jax.tree.map(float, one.scores(theta))
+    (run, judge), rows = built(name, seed, quick=quick), []
+    for row, theta in tuned(run) if name == "muadam" else trained(run, seconds):
+        scores = jax.tree.map(float, run.scores(theta))
         rows.append(
             row | {"scores": scores, "mean": float(np.mean([*scores.values()]))}
         )
@@ -173,9 +173,9 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, found in runs.items():
         columns = []
-        for one in found:
-            end = one["rows"][-1]
-            scores = end["mean"], *one["judged"].values()
+        for run in found:
+            end = run["rows"][-1]
+            scores = end["mean"], *run["judged"].values()
             cells = [f"{x:.2f}" if x < np.inf else "diverged" for x in scores]
             columns.append([f"{end['step']:,}", *cells])
         title = f"{name}, {end['rate']:g}" if "rate" in end else name
@@ -194,7 +194,7 @@ def panel(runs: dict[str, list[dict[str, Any]]], task: str) -> Any:
       task: one of `JUDGED`, or "valid-v1".
     """
     scores = {
-        name: [one["judged"].get(task, one["rows"][-1]["mean"]) for one in found]
+        name: [run["judged"].get(task, run["rows"][-1]["mean"]) for run in found]
         for name, found in runs.items()
     }
 
@@ -217,10 +217,10 @@ def plot(runs: dict[str, list[dict[str, Any]]]) -> bytes:
 
 
 def write(page: Path, record: dict[str, Any]) -> None:
-    """Writes a page and its picture; of one that is there the end is kept."""
+    """Writes a page and its picture; the end of a page that is there is kept."""
     runs, picture = record["runs"], page.with_suffix(".png")
-    every = [one for seeds in runs.values() for one in seeds]
-    revisions = dict.fromkeys(str(one["code_revision"]) for one in every)
+    every = [run for seeds in runs.values() for run in seeds]
+    revisions = dict.fromkeys(str(run["code_revision"]) for run in every)
     head = HEAD.format(
         **record,
         hardware=every[0]["hardware"],

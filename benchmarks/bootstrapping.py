@@ -37,7 +37,7 @@ HORIZON, WORKERS = 200, 8
 INNER_STEPS, LOOKS = 192_000, 40
 UNITS = {"inner_steps": "inner steps", "seconds": "seconds"}
 LEFT = {"inner_steps": 4_000, "seconds": 0.003}  # ends of the axes
-LEAST = "bootstrapped, W=5, 10 by SGD at .5"  # drawn thicker than the others
+LEAST = "bootstrapped, W=5, 10 by SGD at 0.5"  # drawn thicker than the others
 FAMILY = {
     "dimension": 10,
     "condition": (1e3, 1e3),
@@ -66,9 +66,9 @@ METHODS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "truncated, W=5": ("truncated", 5, {}),
     "truncated, W=20": ("truncated", 20, {}),
     "truncated, W=100": ("truncated", 100, {}),
-    "bootstrapped, W=1, 10 by SGD at .5": ("bootstrapped", 1, target(0, 10)),
-    "bootstrapped, W=5, 10 by SGD at .1": ("bootstrapped", 5, target(0, 10, 0.1)),
-    "bootstrapped, W=5, 10 by SGD at .5": ("bootstrapped", 5, target(0, 10)),
+    "bootstrapped, W=1, 10 by SGD at 0.5": ("bootstrapped", 1, target(0, 10)),
+    "bootstrapped, W=5, 10 by SGD at 0.1": ("bootstrapped", 5, target(0, 10, 0.1)),
+    "bootstrapped, W=5, 10 by SGD at 0.5": ("bootstrapped", 5, target(0, 10)),
     "bootstrapped, W=5, 10 by SGD at 1": ("bootstrapped", 5, target(0, 10, 1.0)),
     "bootstrapped, W=5, 5 by the rule, 5 by SGD": ("bootstrapped", 5, target(5, 5)),
     "bootstrapped, W=5, 9 by the rule, 1 by SGD": ("bootstrapped", 5, target(9, 1)),
@@ -114,12 +114,12 @@ def score(theta: Any) -> jax.Array:
     """Returns the mean loss of 512 whole runs, none of which was trained on."""
     runs = inner(1)
 
-    def one(seed: jax.Array) -> jax.Array:
+    def objective(seed: jax.Array) -> jax.Array:
         start_key, run_key = jax.random.split(jax.random.key(seed))
         worker = runs.fresh(theta, (), start_key, jnp.int32(0))
         return runs.run(theta, worker, (), run_key)[1].objective.mean()
 
-    return jax.vmap(one)(10_000 + jnp.arange(512)).mean()
+    return jax.vmap(objective)(10_000 + jnp.arange(512)).mean()
 
 
 def trained(method: str, seed: int, outer_rate: float) -> list[dict[str, float]]:
@@ -182,19 +182,19 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     Both after what all methods had, and after a quarter of it.
     """
     most = {
-        unit: min(rows[-1][unit] for one in found.values() for rows in one["runs"])
+        unit: min(rows[-1][unit] for entry in found.values() for rows in entry["runs"])
         for unit in ("inner_steps", "seconds")
     }
     limits = [(unit, share * most[unit]) for unit in most for share in (0.25, 1)]
     units = {"inner_steps": "{:,.0f} inner steps", "seconds": "{:.2f} s"}
     heads = [units[unit].format(limit) for unit, limit in limits]
     lines = [f"| | outer rate | {' | '.join(heads)} |", "|---" * 6 + "|"]
-    for method, one in found.items():
+    for method, entry in found.items():
         cells = [
-            interval(np.array([at(rows, unit, limit) for rows in one["runs"]]))
+            interval(np.array([at(rows, unit, limit) for rows in entry["runs"]]))
             for unit, limit in limits
         ]
-        lines.append(f"| {method} | {one['outer_rate']:g} | {' | '.join(cells)} |")
+        lines.append(f"| {method} | {entry['outer_rate']:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

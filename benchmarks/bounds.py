@@ -66,7 +66,7 @@ def losses(artifact: Any, entry: suites.Entry, grid: Sequence[Any]) -> np.ndarra
     bounds, warmups = np.array(grid).T
     each = [np.repeat(x, len(SEEDS)) for x in (bounds, warmups)]
     seeds = np.tile(SEEDS, len(grid))
-    found = jax.jit(lambda *x: jax.lax.map(lambda one: run(*one), x))(*each, seeds)
+    found = jax.jit(lambda *x: jax.lax.map(lambda row: run(*row), x))(*each, seeds)
     return np.reshape(found, (2, len(grid), len(SEEDS), length))
 
 

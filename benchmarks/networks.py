@@ -63,7 +63,7 @@ def runner(network: models.Network, make: Make, longest: int) -> Callable[..., A
     All lengths up to `longest` share one compiled program, as do all values.
     """
 
-    def one(value: Any, seed: Any, num_steps: Any) -> jax.Array:
+    def trial(value: Any, seed: Any, num_steps: Any) -> jax.Array:
         init_key, batch_key = jax.random.split(jax.random.key(seed))
         tx = make(value, num_steps)
         params = network.init(init_key)
@@ -84,7 +84,7 @@ def runner(network: models.Network, make: Make, longest: int) -> Callable[..., A
     @jax.jit
     def program(values: Any, seeds: Any, num_steps: Any) -> jax.Array:
         # Not `vmap`, which makes grouped convolutions, many times as slow on CPUs.
-        return jax.lax.map(lambda pair: one(*pair, num_steps), (values, seeds))
+        return jax.lax.map(lambda pair: trial(*pair, num_steps), (values, seeds))
 
     def run(values: Sequence[float], seeds: Sequence[int], num_steps: int) -> Any:
         pairs = np.meshgrid(np.float32(values), np.int32(seeds), indexing="ij")

@@ -60,9 +60,9 @@ def _standing(written: dict[str, Any]) -> Standing:
 def rows(suite: str, found: dict[str, Any], name: str) -> list[str]:
     """Returns a row each of a rule on a suite, of the reference, and of baselines."""
     lines = []
-    for one in dict.fromkeys((name, found["reference"], *found["standings"])):
-        standing, trials = found["standings"][one], found["trials"][one]
-        cells = [suite, one, f"{trials} trials" if trials else "none"]
+    for optimizer in dict.fromkeys((name, found["reference"], *found["standings"])):
+        standing, trials = found["standings"][optimizer], found["trials"][optimizer]
+        cells = [suite, optimizer, f"{trials} trials" if trials else "none"]
         for key in ("speedup", "speedup_seconds", "loss_ratio", "test_ratio"):
             interval = getattr(standing, key)
             if interval is None:
@@ -94,7 +94,7 @@ def renewed(page: str) -> str:
 def picture(found: results.Results) -> bytes:
     """Returns, as PNG, final losses along what grows, or else losses of every task.
 
-    Of few tasks, losses on validation data too.
+    Few tasks show losses on validation data too.
     """
     lines = panels.lines(found.settings)
     draws = [panels.growth(found, line) for line in lines]

@@ -103,8 +103,8 @@ def page(record: dict[str, dict[str, Any]]) -> str:
     for name in suites.SUITES:
         head = "| task | steps | rate | first | final | validation | seconds |"
         lines += ["", f"## {name}", "", head, "|---|---|---|---|---|---|---|"]
-        for task, one in suites.SUITES[name].items():
-            x, steps = record[name][task], one.num_steps
+        for task, entry in suites.SUITES[name].items():
+            x, steps = record[name][task], entry.num_steps
             lines.append(
                 f"| {task} | {steps:,} | {x['learning_rate']:g} | {x['first']:.3g} | "
                 f"{x['final']:.3g} | {x['valid']:.3g} | {x['seconds']:.0f} |"
@@ -117,8 +117,8 @@ def main(wanted: list[str]) -> None:
     record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     record["texts"] = {name: data.digest(name) for name in TEXTS}
     for name in wanted or suites.SUITES:
-        for task, one in suites.SUITES[name].items():
-            found = judged(suites.family(one), one.num_steps)
+        for task, entry in suites.SUITES[name].items():
+            found = judged(suites.family(entry), entry.num_steps)
             record.setdefault(name, {})[task] = found
             print(name, task, found, flush=True)
             RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -74,10 +74,10 @@ def trained(method: str, seed: int, every: int) -> Iterator[tuple[int, float, An
         for stretch in METHODS[method]:
             jax.clear_caches()  # each seed compiles anew
             began = time.monotonic()
-            one = build.build(config(stretch, seed, start))
-            state = one.learner.init(one.data)
+            run = build.build(config(stretch, seed, start))
+            state = run.learner.init(run.data)
             for step in range(1, stretch[2] + 1):
-                state, _ = one.learner.step(state, one.data)
+                state, _ = run.learner.step(state, run.data)
                 if step % every and step < stretch[2]:
                     continue
                 jax.block_until_ready(state)
@@ -86,7 +86,7 @@ def trained(method: str, seed: int, every: int) -> Iterator[tuple[int, float, An
                 began = time.monotonic()
             done += stretch[2]
             start = str(pathlib.Path(directory) / "artifact")
-            rule = one.config["rule"]
+            rule = run.config["rule"]
             artifact.save(
                 start,
                 rule=rule["name"],
@@ -117,9 +117,9 @@ def judge() -> tuple[Callable[[Any], dict[str, float]], dict[str, float]]:
 
     runner = curves.runner(track, learned)
 
-    def losses(one: curves.Runner, own: dict[str, Any]) -> dict[str, float]:
+    def losses(runner: curves.Runner, trial: dict[str, Any]) -> dict[str, float]:
         found = curves.run(
-            one, num_steps=NUM_STEPS, seeds=JUDGING, hyperparameters=[own]
+            runner, num_steps=NUM_STEPS, seeds=JUDGING, hyperparameters=[trial]
         )
         return {name: float(metric(found).mean()) for name, metric in METRICS.items()}
 
@@ -127,7 +127,7 @@ def judge() -> tuple[Callable[[Any], dict[str, float]], dict[str, float]]:
         leaves = enumerate(jax.device_get(jax.tree.leaves(theta)))
         return losses(runner, {str(i): leaf for i, leaf in leaves})
 
-    return of_theta, {name: losses(adam, own)[name] for name, own in chosen.items()}
+    return of_theta, {name: losses(adam, trial)[name] for name, trial in chosen.items()}
 
 
 def raced(method: str, seed: int, score: Any, adam: dict[str, float]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def table(record: dict[str, Any]) -> str:
         cells = [
             f"{median(values)} ({', '.join(median([x]) for x in values)})"
             for values in (
-                [one["beaten"][n] for one in runs] for n in (*METRICS, "both")
+                [run["beaten"][n] for run in runs] for n in (*METRICS, "both")
             )
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")
@@ -211,7 +211,7 @@ def main() -> None:
     for method in sys.argv[1:] or METHODS:
         runs = [raced(method, seed, score, adam) for seed in META_SEEDS]
         record[method] = {"stretches": METHODS[method], "runs": runs}
-        print(method, [one["beaten"] for one in runs], flush=True)
+        print(method, [run["beaten"] for run in runs], flush=True)
         RECORD.write_text(json.dumps(record) + "\n", encoding="utf-8")
     RECORD.with_suffix(".png").write_bytes(plot(record))
     print(table(record))

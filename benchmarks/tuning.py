@@ -74,13 +74,13 @@ def main(args: Sequence[str] | None = None) -> None:
             place = bench.place(task, family, num_steps=entry.num_steps, looks=LOOKS)
             for name in given.names.split(","):
                 for protocol in given.protocols.split(","):
-                    one = finals(place, name, protocol, maker)
-                    found.setdefault(name, {}).setdefault(protocol, {})[task] = one
-                    said = " ".join(f"{x:.4g}" for x in one["reported"])
-                    command_line.say(f"{task} {name} {protocol}: {said}")
-    for name, of in found.items():
-        base = np.log([x["reported"][-1] for x in of["search"].values()])
-        for protocol, tasks in of.items():
+                    losses = finals(place, name, protocol, maker)
+                    found.setdefault(name, {}).setdefault(protocol, {})[task] = losses
+                    text = " ".join(f"{x:.4g}" for x in losses["reported"])
+                    command_line.say(f"{task} {name} {protocol}: {text}")
+    for name, protocols in found.items():
+        base = np.log([x["reported"][-1] for x in protocols["search"].values()])
+        for protocol, tasks in protocols.items():
             for kind in ("reported", "tuning"):
                 logs = np.log([x[kind] for x in tasks.values()])
                 ratio = np.exp((logs - base[:, None]).mean(0))

@@ -43,8 +43,7 @@ def lacking() -> str | None:
         return None
     return (
         f"tasks, evaluation and meta_train need {', '.join(absent)}, which the core "
-        'leaves out: run `pip install ".[train]"` in a checkout, or `pip install '
-        '"lopt[train]"`.'
+        'leaves out: run `pip install --editable ".[train]"` in the checkout.'
     )
 
 
@@ -104,16 +103,16 @@ class Pulse:
     def begin(self, what: str, *, aloud: bool = True) -> None:
         """Takes what goes on from now on, and says it."""
         self._what, self._began = what, time.monotonic()
-        self.said()
+        self.heard()
         if aloud:
             self._print(what)
 
     def say(self, line: str) -> None:
         """Says a line."""
-        self.said()
+        self.heard()
         self._print(line)
 
-    def said(self) -> None:
+    def heard(self) -> None:
         """Notes that something was said."""
         self._last = time.monotonic()
 
@@ -131,7 +130,7 @@ class Pulse:
         while not self._ended.wait(self._silence / 8):
             now = time.monotonic()
             if self._what and now - self._last >= self._silence:
-                self.said()
+                self.heard()
                 self._print(f"{self._what}: {now - self._began:.0f} s so far")
 
 

@@ -41,7 +41,7 @@ def parse(
     except KeyError as error:  # its text is a representation, with escapes
         sys.exit(f"error: {error.args[0]}")
     except (flags.Error, AttributeError, ValueError, OSError) as error:
-        # Of what a config file raises, the message holds the whole traceback.
+        # The message of what a config file raises holds the whole traceback.
         text = str(error).strip()
         if "Traceback" in text:
             text = re.sub(r"^[\w.]*Error: ", "", text.splitlines()[-1])
@@ -74,7 +74,7 @@ class _Parser(config_flags.ConfigFileFlagParser):
                     _fill(config, self._complete(config.to_dict(), renamed))
                 prepare(config, sys.argv)
         except ValueError as error:
-            # Of others, the flag's name and its value come before the message.
+            # Other errors get the flag's name and its value before the message.
             raise flags.Error(str(error)) from error
         return config
 

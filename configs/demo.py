@@ -3,7 +3,7 @@
     python -m meta_train --config=demo --workdir=runs/demo
 
 Hardware: 2 CPU cores, 2 to 6 minutes. Expected on the reporting seeds of evaluate.py:
-mean training loss .12 over 200 steps, final .005 to .006, validation .2.
+mean training loss 0.12 over 200 steps, final 0.005 to 0.006, validation 0.2.
 `python -m meta_train --help_config` explains keys, and those left at their defaults.
 Variants, after a colon and joined by commas: an estimator, such as `pes`; `quick`
 (seconds, for tests; learns nothing).
@@ -19,32 +19,34 @@ def get_config(variant: str = "") -> ConfigDict:
     """Returns the config of a variant, such as "" or "quick,pes"."""
     words = variants(variant, ["quick"], one_of=ESTIMATORS)
     (estimator,) = words - {"quick"} or {"truncated"}
-    c = {
-        "rule": {"name": "mlp", "args": dict(hidden=16, step_mult=3e-2, exp_mult=0.1)},
-        "family": {"name": "mlp", "args": dict(dataset="digits", depth=2)},
-        "inner": {"horizon": (150, 300)},  # log-uniform in between, both included
-        "estimator": {"name": estimator},
-        "outer": {"num_steps": 800, "learning_rate": 3e-3, "warmup_steps": 50},
-        "validation": {"lengths": (200, 400)},  # beyond the horizon too
-    }
-    c["rule"]["args"] |= {
+    task = dict(dataset="digits", width=32, base_width=32, depth=2, batch_size=64)
+    args = {
+        **dict(hidden=16, step_mult=3e-2, exp_mult=0.1, axes="fans"),
         "clip": 4.0,  # larger inputs, as in embeddings, it has not seen
         "bound": 2.0,  # else what has no gradient moves; at 5 deep networks spike
-        "axes": "fans",
     }
-    c["family"]["args"] |= {"width": 32, "base_width": 32, "batch_size": 64}
-    c["inner"] |= {
-        # Memory grows linearly with it. Targets are far, 80 steps: with 20 and 10 steps
-        # rules may still blow up after 200 meta-steps.
-        "window": 5 if "bootstrapped" in estimator else 20,
-        "log_offset": 1e-2,  # else the small losses late in a run hardly weigh
-        # Else it diverges past `num_steps`.
-        "schedule": {"name": "linear", "peak": 1.0, "warmup": 0.05},
-    }
+    rule = {"name": "mlp", "args": args}
     if estimator == "implicit":  # for theta that enters what is minimised
         args = dict(baseline="adam", learning_rate=1e-2)
-        c["rule"] = {"name": "weight_decay", "args": args}
-    c = ConfigDict(c)
+        rule = {"name": "weight_decay", "args": args}
+    c = ConfigDict(
+        {
+            "rule": rule,
+            "family": {"name": "mlp", "args": task},
+            "inner": {
+                # Memory grows linearly with it. Targets are far, 80 steps: with 20 and
+                # 10 steps rules may still blow up after 200 meta-steps.
+                "window": 5 if "bootstrapped" in estimator else 20,
+                "horizon": (150, 300),  # log-uniform in between, both included
+                "log_offset": 1e-2,  # else the small losses late in a run hardly weigh
+                # Else it diverges past `num_steps`.
+                "schedule": {"name": "linear", "peak": 1.0, "warmup": 0.05},
+            },
+            "estimator": {"name": estimator},
+            "outer": {"num_steps": 800, "learning_rate": 3e-3, "warmup_steps": 50},
+            "validation": {"lengths": (200, 400)},  # beyond the horizon too
+        }
+    )
     return quick(c) if "quick" in words else c
 
 

@@ -173,7 +173,7 @@ def stratified(
       seed: of the resampling.
     """
     arrays = [np.asarray(x, np.float64) for x in values]
-    # Of a group [n, k, s], all n are resampled alike.
+    # All n of a group [n, k, s] are resampled alike.
     groups = [np.stack(arrays)] if paired else [x[None] for x in arrays]
     generator = np.random.default_rng(seed)
     rows, draws = max(1, CHUNK // sum(x.size for x in arrays)), []

@@ -22,16 +22,26 @@ def tasks() -> None:
     _run("tasks", "lopt-tasks")
 
 
-def _run(package: str, script: str) -> None:
-    """Runs a package of the checkout, whatever modules the working directory holds."""
-    if not (ROOT / package / "__main__.py").is_file():
+def export() -> None:
+    """Runs `python -m meta_train.artifacts.export`."""
+    _run("meta_train.artifacts.export", "lopt-export")
+
+
+def reproduce() -> None:
+    """Runs `python -m meta_train.artifacts.reproduce`."""
+    _run("meta_train.artifacts.reproduce", "lopt-reproduce")
+
+
+def _run(module: str, script: str) -> None:
+    """Runs a module of the checkout, whatever the working directory holds."""
+    if not (ROOT / "meta_train").is_dir():
         sys.exit(
             f"error: {script} works in a checkout of lopt, installed editable; the "
-            "wheel has the optimizers alone. Clone the repository, then run `pip "
-            'install --editable "lopt[train]"`.'
+            "wheel has the optimizers alone. Run `git clone` on the repository, and in "
+            'the checkout `pip install --editable ".[train]"`.'
         )
     sys.path.insert(0, str(ROOT))
     sys.path.append(str(Path.cwd()))  # last, for modules that settings name
     # As under `python -m`: from here on Ctrl-C ends the command with one line.
     sys.argv[0] = "-m"
-    runpy.run_module(package, run_name="__main__", alter_sys=True)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -106,7 +106,7 @@ def guarded(
 
         def mixed(ours, theirs):
             weight = caution.astype(theirs.dtype)
-            # Of a huge update a weight of 0 must leave nothing, not what rounding does.
+            # A weight of 0 must leave nothing of a huge update, not what rounding does.
             update = (1 - weight) * jnp.where(failed, 0, ours) + weight * theirs
             return jnp.where(sound, update, 0).astype(ours.dtype)
 

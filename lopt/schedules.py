@@ -101,7 +101,7 @@ def _warmed(name: str, peak: Any, num_steps: Any, warmup: Any) -> optax.Schedule
     steps = jnp.maximum(warmup, WARMUPS.get(name, 0.0)) * num_steps
 
     def rate(count: Any) -> jax.Array:
-        # Of no steps, (count + 1)/0 is infinite: past the warm-up.
+        # (count + 1)/0 is infinite without steps: past the warm-up.
         return schedule(count) * jnp.minimum(1, (jnp.asarray(count) + 1) / steps)
 
     return rate

@@ -23,7 +23,9 @@ from rich.progress import (
 from common import command_line, disk
 
 # What `config.log.sink` names: (work directory, "metrics" or "validation", config) ->
-# a function that is called with the numbers of each meta-step, `step` among them.
+# a function that is called with the numbers of each meta-step, `step` among them, and,
+# where it has a `close`, closed. After a kill meta-steps since the last checkpoint are
+# made again, and come again.
 Sink = Callable[[Path, str, dict[str, Any]], Callable[[dict[str, float]], None]]
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"  # in a work directory
 
@@ -94,6 +96,8 @@ class Journal:
             self._file.close()
         if self._writer is not None:
             self._writer.close()
+        if hasattr(self._sink, "close"):
+            self._sink.close()
 
 
 class Bar:
@@ -142,7 +146,7 @@ class Bar:
         text = f"loss {loss:.4f}{self._pace(step)}"
         if self._progress is not None:
             self._progress.update(self._task, completed=step, text=text)
-            self._pulse.said()
+            self._pulse.heard()
         else:
             self.say(f"meta-step {step}/{self._total}  {text}")
 
@@ -158,7 +162,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar where there is one."""
-        self._pulse.said()
+        self._pulse.heard()
         self._print(text)
 
     def begin(self, what: str, *, aloud: bool = True) -> None:

@@ -76,7 +76,8 @@ class Log:
                 "config.log.tensorboard needs tensorboardX: `pip install tensorboardX`."
             )
         if self.sink is not None:
-            names.find("config.log.sink", self.sink, {})
+            if not callable(names.find("config.log.sink", self.sink, {})):
+                raise ValueError(f"config.log.sink {self.sink!r} is no function.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

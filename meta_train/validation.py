@@ -110,7 +110,7 @@ def _mean_loss(
         start_key, batch_key = jax.random.split(jax.random.key(seed))
         worker = inner.start(theta, data, start_key)
         _, losses = inner.unroll(theta, worker, data, batch_key, length)
-        # Of logarithms an infinite loss may hide in what does not count.
+        # An infinite loss may hide in the logarithms that do not count.
         return jnp.mean(losses.value[-count:]) + 0 * jnp.sum(losses.value)
 
     return jnp.mean(jax.vmap(loss_of)(seeds))

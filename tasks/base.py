@@ -24,9 +24,9 @@ class Task(NamedTuple):
       init: key -> params.
       loss: (params, key, batch) -> (scalar loss, aux). aux may hold `logits`, and
         `correct`, the share of predictions that are right, and `count`, how many
-        examples the loss is a mean over, if not all of the batch. Of a task that
-        carries state it is (params, key, batch, state), and aux holds `state`, the
-        next one.
+        examples the loss is a mean over, if not all of the batch. It is
+        (params, key, batch, state) where a task carries state, and aux then holds
+        `state`, the next one.
       batch: (data, key, split) -> batch, drawn on the device; `split` is static.
       normalise: inner loss -> meta-loss, comparable across families.
       state: what is carried from step to step without being optimized, such as

@@ -41,7 +41,7 @@ TRAIN_V1: dict[str, Entry] = {
     "teacher_student": Entry("teacher_student", TEACHER, 200),
     "quadratic": Entry("quadratic", QUADRATIC, 200),
 }
-# Of train-v1's tasks, below what tuned Adam reaches anywhere in docs/suites.md.
+# Floors of train-v1's tasks, below all that tuned Adam reaches in docs/suites.md.
 FLOORS = {"autoencoder": 0.24, "recurrent": 2.0, "transformer": 2.0}
 
 

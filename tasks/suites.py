@@ -121,7 +121,7 @@ SUITES: dict[str, dict[str, Entry]] = {
         name: {task: entry for line in lines for task, entry in line.entries().items()}
         for name, lines in LINES.items()
     },
-    # Of no family and of no set of train-v1.
+    # No family or set of train-v1 is here.
     "transfer-v1": {
         "resnet-patches16": Entry("resnet", RESNET | {"dataset": "patches16"}, 1_000),
         "vit-patches8": Entry("vit", VIT | UNSEEN | {"width": 32, "depth": 2}, 1_000),
@@ -140,8 +140,8 @@ SUITES: dict[str, dict[str, Entry]] = {
             "surface", SURFACE | {"function": "rastrigin", "dimension": 10}, 1_000
         ),
     },
-    # Of no family, cell or set of what rules are trained on or chosen by; where noise
-    # is small, so that losses tell optimizers apart.
+    # No family, cell or set is one that rules are trained on or chosen by; noise is
+    # small, so that losses tell optimizers apart.
     "transfer-v2": {
         "vit-patches8": Entry(
             "vit", VIT | UNSEEN | {"patch": 4, "batch_size": 256}, 200

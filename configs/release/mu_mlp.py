@@ -33,7 +33,6 @@ FIRST = {
     "rule": {
         "name": "mlp",
         "args": {
-            "hidden": 32,
             "signal": True,  # it finds its step size by the noise of gradients
             "nominal": 1.0,  # it starts as Adam
             "clip": 16.0,
@@ -41,8 +40,7 @@ FIRST = {
             "exp_mult": 0.5,
         },
     },
-    "theta": {},
-    "family": {"name": "train-v2", "weights": {}},
+    "family": {"name": "train-v2"},
     "inner": {
         "window": 20,
         "horizon": (60, 1_000),
@@ -143,11 +141,9 @@ def recipe(
     c.update(first)
     c.outer.num_steps = num_steps["second" in words]
     if "second" in words:
-        c.update(SECOND)
-        c.theta.start = f"configs/release/{name}_first"
+        c.update(SECOND | {"theta": {"start": f"configs/release/{name}_first"}})
     elif "third" in words:
-        c.update(THIRD)
-        c.theta.start = f"configs/release/{name}_second"
+        c.update(THIRD | {"theta": {"start": f"configs/release/{name}_second"}})
     elif "first" not in words:
         c.update(LAST)
         c.outer.num_steps = num_steps[2]
@@ -158,7 +154,7 @@ def recipe(
 def quick(c: ConfigDict) -> ConfigDict:
     """Returns `c` shrunk to seconds, and to two families that compile fast."""
     c.family = {"name": "smoke-v1"}
-    c.theta.start = None
+    c.theta = {}
     c.rule.args.hidden = 4
     c.inner.update(window=2, horizon=(4, 6))
     c.estimator.num_workers = 2

@@ -184,7 +184,7 @@ def _reported(
     found = maker.run(
         stand, num_steps=num_steps, seeds=seeds, hyperparameters=[*chosen.values()]
     )
-    return {key: found.of(i) for i, key in enumerate(chosen)}
+    return {key: found.trial(i) for i, key in enumerate(chosen)}
 
 
 def stand_at(entrant: Baseline, place: Place) -> tuple[Stand, float]:

@@ -18,7 +18,7 @@ STEPS, SECONDS = 20, 0.5  # a program does so many steps, and is repeated so lon
 
 
 class Cost(NamedTuple):
-    """Of one step of one run, compiled, without looks at held-out data.
+    """What one step of one run costs, compiled, without looks at held-out data.
 
     Attributes:
       seconds: of loss, gradient and update.

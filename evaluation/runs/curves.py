@@ -51,9 +51,9 @@ class Curves(NamedTuple):
         """[v], updates done at each look, from 0 to T."""
         return np.linspace(0, self.train.shape[-1], self.valid.shape[-1]).astype(int)
 
-    def of(self, trial: int) -> "Curves":
+    def trial(self, index: int) -> "Curves":
         """Returns the curves of one trial, with h = 1."""
-        return Curves(*(x[trial : trial + 1] for x in self))
+        return Curves(*(x[index : index + 1] for x in self))
 
 
 Model = tuple[Params, State]  # what is trained, and what the task carries

@@ -59,7 +59,7 @@ def integral(
 ) -> Float[np.ndarray, " o"]:
     """Returns `score` by the trapezoid rule, whose 100 points leaderboards used.
 
-    It is off by at most half a spacing: 1 / (2 (points - 1)), about .005 for 100.
+    It is off by at most half a spacing: 1 / (2 (points - 1)), about 0.005 for 100.
     """
     taus = np.linspace(1.0, LIMIT, points)
     return np.trapezoid(profile(times, taus), taus) / (LIMIT - 1)
@@ -103,9 +103,9 @@ def time_to_target(
 def study_time(times: Float[np.ndarray, "*n s t"]) -> Float[np.ndarray, "*n"]:
     """Returns the median over studies of the time of each study's fastest trial.
 
-    Misses are larger than any time. Of an even number of studies it is the mean of the
-    middle two, inf if either is, as NumPy's median in the official code. That takes
-    the trial first in evaluations instead, which costs LAWA EMA .005 in version 0.5.
+    Misses are larger than any time. It is the mean of the middle two for an even
+    number of studies, inf if either is, as NumPy's median in the official code. That
+    takes the trial first in evaluations instead, which costs LAWA EMA 0.005 in 0.5.
 
     >>> study_time(np.array([[5.0, 3.0], [np.inf, 4.0], [np.inf, np.inf]])).tolist()
     4.0

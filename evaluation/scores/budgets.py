@@ -55,7 +55,7 @@ def budgets(results: Results) -> dict[str, Budget]:
 def by_trials(results: Results, name: str) -> np.ndarray | None:
     """Returns [n] the best loss by so many trials, over that by all of them.
 
-    Of the final training loss, by the geometric mean over tasks, on the tuning seeds.
+    Losses are final training losses: geometric means over tasks, on the tuning seeds.
     """
     if not results.settings["optimizers"][name].get("sequential"):
         return None

@@ -21,12 +21,12 @@ class Metric(NamedTuple):
     Attributes:
       title: in words.
       tuned_for: metric of `METRICS` that hyperparameters were chosen for.
-      of: curves -> [h, s].
+      measure: curves -> [h, s].
     """
 
     title: str
     tuned_for: str
-    of: Callable[[Curves], np.ndarray]
+    measure: Callable[[Curves], np.ndarray]
 
 
 REPORTED = {

@@ -38,7 +38,7 @@ def built(optimizer: Callable[..., Any]) -> Callable[..., Transformation]:
         learning_rate: Any,
         schedule: Any = "constant",
         warmup: Any = 0.0,
-        **own: Any,
+        **hyperparameters: Any,
     ) -> Transformation:
         if needs_info and info is None:
             name = optimizer.__name__
@@ -47,7 +47,7 @@ def built(optimizer: Callable[..., Any]) -> Callable[..., Transformation]:
             schedule, peak=learning_rate, num_steps=num_steps, warmup=warmup
         )
         leading = (rate, info) if needs_info else (rate,)
-        return _wide(optimizer(*leading, **own))
+        return _wide(optimizer(*leading, **hyperparameters))
 
     # Before it is wrapped, that the signature be its own too.
     signature = inspect.Signature(_keywords(build) + _keywords(optimizer))

@@ -25,7 +25,7 @@ def muon(
 ) -> Any:
     """Returns Muon for hidden matrices and AdamW for the rest, as in arXiv:2502.16982.
 
-    Orthogonalised steps are multiplied by .2 sqrt(max(fan-in, fan-out)), so that their
+    Orthogonalised steps are multiplied by 0.2 sqrt(max(fan-in, fan-out)), so that their
     RMS is that of AdamW's: rate and decay serve both. Kernels of more axes, as HWIO,
     are matrices whose last axis is the fan-out.
 

@@ -26,7 +26,7 @@ from meta_train.logging import METRICS
 from meta_train.loop import Progress
 
 SHOWN = "mean", "final", "valid", "test", "speedup"  # of a task, in a card
-# Of the artifact that its run went on from.
+# Fields of the artifact that its run went on from.
 TRAINED = artifact.FIELDS[: artifact.FIELDS.index("licence")]
 CURVE = 200  # meta-steps whose losses a card keeps, to be made again
 

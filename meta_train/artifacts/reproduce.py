@@ -2,8 +2,7 @@
 
     python -m meta_train.artifacts.reproduce mu_mlp
 
-In the root of a checkout, as a stage may start from an artifact beside its recipe. It
-exits with 0 where losses are equal or differ as rounding makes them, else with 1.
+It exits with 0 where losses are equal or differ as rounding makes them, else with 1.
 """
 
 import argparse
@@ -24,24 +23,24 @@ GROWTH, MOST = 20.0, 1.0
 WHOLE = ("es", "full")  # estimators whose losses are means of whole runs
 
 
-def bound(step: int, *, of: str) -> float:
+def bound(step: int, *, mean_of: str) -> float:
     """Returns the greatest difference of a loss that is taken for rounding.
 
     Another processor sums in another order, and training makes more of a rounding with
     every step, until runs share no more than their course. Over 80 meta-steps of `demo`
     with the instructions of three processors (XLA_FLAGS of --xla_cpu_max_isa=SSE4_2, of
     AVX2, and AVX-512 without), losses were at most 1e-8 apart at the first, 1e-6, 5e-5
-    and 7e-3 at the second, third and fifth, and 0.5 from the 25th on. Of whole runs of
-    200 inner steps by `mu_mlp` from one theta, mean losses were 2e-2 apart, one by one,
-    and 4e-4 as means over eight. The bound is at least twice each of these. So it sees
-    at once what changes the losses of windows from a given theta; what changes theta
-    alone, such as a mistake in the outer optimizer, only where it is large.
+    and 7e-3 at the second, third and fifth, and 0.5 from the 25th on. Mean losses of
+    whole runs of 200 inner steps by `mu_mlp` from one theta were 2e-2 apart, one by
+    one, and 4e-4 as means over eight. The bound is at least twice each of these. So it
+    sees at once what changes the losses of windows from a given theta; what changes
+    theta alone, such as a mistake in the outer optimizer, only where it is large.
 
     Args:
       step: the meta-step, from 1.
-      of: key of `FIRST`.
+      mean_of: key of `FIRST`.
     """
-    grown = math.log(FIRST[of]) + (step - 1) * math.log(GROWTH)
+    grown = math.log(FIRST[mean_of]) + (step - 1) * math.log(GROWTH)
     return math.exp(min(grown, math.log(MOST)))
 
 
@@ -102,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(told(gaps, f"on {card['hardware']} with JAX {card['versions']['jax']}"))
     whole = card["config"]["estimator"]["name"] in WHOLE
     for step, gap in enumerate(gaps, 1):
-        most = bound(step, of="runs" if whole else "windows")
+        most = bound(step, mean_of="runs" if whole else "windows")
         if gap > most:
             sys.exit(
                 f"Meta-step {step} is {gap:.1e} apart, and rounding makes at most "

@@ -63,8 +63,8 @@ def buffered(
     """
 
     def start_buffered(theta: Any, data: Any, key: jax.Array) -> Buffered:
-        own = start(theta, data, key)
-        return Buffered(own, own, jnp.bool_(False), _none())
+        worker = start(theta, data, key)
+        return Buffered(worker, worker, jnp.bool_(False), _none())
 
     def contribution_buffered(
         theta: Any, state: Buffered, data: Any, key: jax.Array
@@ -77,10 +77,10 @@ def buffered(
         filled = state.filled | push
         over = out.restarted | ~out.valid
         again = over & filled & ~jax.random.bernoulli(choice_key, fresh)
-        own = where(again, _going_on(slot, out.state), out.state)
-        # Of a run that began inside the window there are losses already.
+        worker = where(again, _going_on(slot, out.state), out.state)
+        # A run that began inside the window has losses already.
         keep = ~again & out.valid & (~out.restarted | out.losses.later.any())
-        after = Buffered(own, slot, filled, where(keep, climb, _none()))
+        after = Buffered(worker, slot, filled, where(keep, climb, _none()))
         return out._replace(state=after)
 
     return start_buffered, contribution_buffered

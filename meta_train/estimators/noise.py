@@ -138,7 +138,7 @@ def contrasts(
 
     Under imitation it is (ELO, arXiv:2607.06772), with shares w of `Imitation`,
 
-        w_d .01 D_dir / RMS(D_dir) + w_m .01 D_mag / RMS(D_mag) + (1 - w_d - w_m) D_L,
+        w_d 0.01 D_dir / RMS(D_dir) + w_m 0.01 D_mag / RMS(D_mag) + (1 - w_d - w_m) D_L,
 
     D being the differences of l_dir, l_mag and the objective apart from imitation, and
     RMS their root mean square over all losses of all valid workers.

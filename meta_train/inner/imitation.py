@@ -62,9 +62,9 @@ class Imitation:
       expert: `dict(name, args)` of `EXPERTS`.
       hold: windows during which the expert alone moves parameters; ELO 5,000.
       decay: windows in which it hands over, at least 1; ELO 45,000.
-      direction: the largest share of l_dir, in [0, 1]; ELO .7.
-      magnitude: the largest share of l_mag, in [0, 1 - direction]; ELO .3.
-      floor: what l_dir keeps of its share in the end, in [0, 1]; ELO .3.
+      direction: the largest share of l_dir, in [0, 1]; ELO 0.7.
+      magnitude: the largest share of l_mag, in [0, 1 - direction]; ELO 0.3.
+      floor: what l_dir keeps of its share in the end, in [0, 1]; ELO 0.3.
     """
 
     expert: Mapping[str, Any] = dataclasses.field(default_factory=_elo)
@@ -126,8 +126,8 @@ def unlikeness(updates: Any, expert: Any) -> tuple[jax.Array, jax.Array]:
 def elo() -> optax.GradientTransformation:
     """Returns ELO's expert: Muon for matrices, AdamW for the rest.
 
-    Muon (2-D leaves [fan_in, fan_out]) has decay .99 and Nesterov's momentum, its bias
-    corrected, and is multiplied by sqrt(max(1, fan_out / fan_in)). AdamW has .3 of the
+    Muon (2-D leaves [fan_in, fan_out]) has decay 0.99 and Nesterov's momentum, its bias
+    corrected, and is multiplied by sqrt(max(1, fan_out / fan_in)). AdamW has 0.3 of the
     rate and Optax's other defaults. The rate falls by a cosine from 1e-2 to 1e-4 over
     the first 10,000 steps of a run, whatever its horizon.
     """

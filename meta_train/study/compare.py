@@ -245,7 +245,7 @@ def measured(
         plans, direction=direction, seed=seed + 1, replicas=replicas, **args
     )
     return {
-        "exact": moments.jackknife(moments.own, (reference.means,)),
+        "exact": moments.jackknife(moments.squared_norm, (reference.means,)),
         "runs": exact,
         "replicas": replicas,
         "rows": {

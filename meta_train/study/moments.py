@@ -116,10 +116,10 @@ def _replica(plan: Plan) -> Callable[..., tuple]:
     return replica
 
 
-def own(means: np.ndarray) -> float:
+def squared_norm(means: np.ndarray) -> float:
     """Returns |E g|^2 from products of different replicas; |mean g|^2 is more.
 
-    >>> own(np.array([[1.0], [3.0]]))
+    >>> squared_norm(np.array([[1.0], [3.0]]))
     3.0
     """
     count = len(means)
@@ -129,18 +129,20 @@ def own(means: np.ndarray) -> float:
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
     """Returns |E a - E b|^2 over |E b|^2, without bias but for b's part below."""
-    return (own(a) - 2 * float(a.mean(0) @ b.mean(0)) + own(b)) / own(b)
+    return (
+        squared_norm(a) - 2 * float(a.mean(0) @ b.mean(0)) + squared_norm(b)
+    ) / squared_norm(b)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Returns the cosine of E a to E b; above 1 by chance, 0 where noise hides one."""
-    square = max(own(a), 0) * max(own(b), 0)
+    square = max(squared_norm(a), 0) * max(squared_norm(b), 0)
     return float(a.mean(0) @ b.mean(0)) / square**0.5 if square else 0.0
 
 
 def signal_to_noise(means: np.ndarray, square: np.ndarray) -> float:
     """Returns |E g|^2 over the trace of the covariance of one estimate."""
-    signal = own(means)
+    signal = squared_norm(means)
     return signal / max(square.mean() - signal, 1e-12 * square.mean())
 
 
@@ -182,7 +184,7 @@ def numbers(sample: Sample, plan: Plan, exact: Sample) -> dict[str, Any]:
       `snr_per_second`;
     - `diverged`: workers an estimate; `estimates`: how many there were.
     """
-    reference, signal = own(exact.means), own(sample.means)
+    reference, signal = squared_norm(exact.means), squared_norm(sample.means)
     snr = jackknife(signal_to_noise, (sample.means, sample.square))
     seconds, steps = float(np.median(sample.seconds)), plan.estimator.steps
     spread = np.mean(np.sum(np.square(sample.means), axis=1)) - signal

@@ -32,8 +32,8 @@ LOST = "?"
 def write(page: Path, results: Mapping[str, Found]) -> None:
     """Writes a page and its pictures beside it, named after it.
 
-    Of a page that is there, what stands between the marks of a problem is renewed, and
-    nothing else; problems without marks come at its end.
+    On a page that is there only what stands between the marks of a problem is
+    renewed; problems without marks come at its end.
     """
     title = "# Meta-gradient estimators against the exact gradient\n"
     text = page.read_text(encoding="utf-8") if page.exists() else title

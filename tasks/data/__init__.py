@@ -43,8 +43,8 @@ def load(
     The splits are those of `SPLITS`. Images are [N, height, width, channels], as stored
     (0..16 for digits, 0..255 for others), tables [N, columns], text [N, context + 1]
     without labels. Labels are [N]; float32 where they are numbers, not classes.
-    Embedded sets are prepared on first use; nothing is ever downloaded. Of a set with
-    more than `IN_MEMORY` bytes of inputs, a `Stream` of windows is returned: evaluation
+    Embedded sets are prepared on first use; nothing is ever downloaded. A set with
+    more than `IN_MEMORY` bytes of inputs comes as a `Stream` of windows: evaluation
     moves through them, and meta-training refuses it.
 
     Args:
@@ -151,6 +151,6 @@ def _open(path: pathlib.Path) -> Any:
 
 def _on_device(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """Returns arrays of a split on the device."""
-    # Of a first call inside jit, the cache must not keep tracers.
+    # The cache must not keep tracers of a first call inside jit.
     with jax.ensure_compile_time_eval():
         return jax.tree.map(jnp.asarray, arrays)

@@ -73,7 +73,7 @@ def find(name: str, root: pathlib.Path) -> pathlib.Path | None:
 def located(name: str, root: pathlib.Path) -> pathlib.Path:
     """Returns where a set is that can be read; embedded ones are prepared.
 
-    Of these, only what this code prepares will do, not the newest there is.
+    These must be what this code prepares, not the newest there is.
 
     Raises:
       as `load`.

@@ -177,7 +177,7 @@ def _task(network: Network, shape: tuple[int, int], draw: Draw) -> Task:
         label_key, rank_key, topic_key = jax.random.split(key, 3)
         label = jax.random.randint(label_key, shape[:1], 0, network.classes)
         ranks = bigram.ranks(rank_key, data["cumulative"], shape)
-        # Of the order that all share, a token's rank is its name.
+        # A token's rank is its name in the order that all share.
         topical = jax.random.uniform(topic_key, shape) < draw["topical"]
         tokens = jnp.where(topical, draw["orders"][label[:, None], ranks], ranks)
         return {"input": tokens, "label": label}

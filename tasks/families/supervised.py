@@ -49,14 +49,15 @@ def fitted(
       network: a module's class, of the attributes `width`, `base_width`, `outputs`,
         `moments`, `activations` and those of `sizes`.
       activations: names in `layers.ACTIVATIONS`, drawn from uniformly.
-      wanted: an objective, and how many outputs it takes; None: `objectives.of`.
+      wanted: an objective, and how many outputs it takes; by default
+        `objectives.for_dataset`.
       **sizes: what else the network takes.
       others: see `family`.
 
     Raises:
       ValueError: for a name that is not known, or an impossible range.
     """
-    wanted, outputs = wanted or objectives.of(dataset)
+    wanted, outputs = wanted or objectives.for_dataset(dataset)
     build = functools.partial(
         network,
         base_width=base_width,

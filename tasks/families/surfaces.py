@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from common.names import known
 from tasks.base import Data, Draw, Params, Split, Task, TaskFamily, normaliser
 
-# Of the mean height in the box, the least that a meta-loss is relative to: a third of
+# A meta-loss is relative to the mean height in the box, or this at least: a third of
 # beale's starts lie below a hundredth, where the loss rises fourfold at a small step.
 LEAST = 0.05
 

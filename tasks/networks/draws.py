@@ -166,11 +166,11 @@ def _index(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> ja
     used = jnp.ceil(share * counts).astype(jnp.int32) * members(draw, len(counts))
     ends = jnp.cumsum(used)
     number = jax.random.randint(key, [how.batch_size], 0, ends[-1])
-    own = jnp.searchsorted(ends, number, side="right")
+    label = jnp.searchsorted(ends, number, side="right")
     first = jnp.cumsum(counts) - counts
     begin = (draw.get("offset", 0.0) * counts).astype(jnp.int32)
-    place = number - (ends - used)[own] + begin[own]
-    return order[first[own] + place % jnp.maximum(counts[own], 1)]
+    place = number - (ends - used)[label] + begin[label]
+    return order[first[label] + place % jnp.maximum(counts[label], 1)]
 
 
 def _noisy(draw: Draw, labels: jax.Array, index: jax.Array, classes: int) -> jax.Array:

@@ -63,7 +63,7 @@ def squared(mean: float, std: float) -> Objective:
     return Objective(losses, lambda outputs, batch: {}, lambda draw: 0.5, 0)
 
 
-def of(dataset: data.Dataset) -> tuple[Objective, int]:
+def for_dataset(dataset: data.Dataset) -> tuple[Objective, int]:
     """Returns what a dataset asks for, and how many outputs that takes.
 
     Labels [n] that are floats ask for regression by one output [n, 1], others, and

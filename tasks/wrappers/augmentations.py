@@ -40,7 +40,7 @@ def reparametrised(
     return gradients.with_draw(
         family,
         f"reparametrised-{per}-{scale[0]:g}-{scale[1]:g}",
-        own=lambda key: _scales(key, family.shapes, scale, per),
+        sampler=lambda key: _scales(key, family.shapes, scale, per),
         alter=_reparametrised,
         seen=_times,
     )

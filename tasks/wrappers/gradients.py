@@ -1,8 +1,8 @@
 """Families whose gradients are worse than exact: noisy, rounded, estimated or late.
 
-Every wrapper takes a family and returns one, so that they nest. Of what is drawn anew
-at each step, a wrapper folds its family's name into the key; the wrapped task is given
-the key itself, so that losses stay those of the wrapped family, digit for digit.
+Every wrapper takes a family and returns one, so that they nest. A wrapper folds its
+family's name into the key for what is drawn anew at each step; the wrapped task is
+given the key itself, so that losses stay those of the wrapped family, digit for digit.
 """
 
 import functools
@@ -42,7 +42,7 @@ def noisy_gradient(family: TaskFamily, *, noise: tuple[float, float]) -> TaskFam
     return with_draw(
         family,
         f"noisy-{noise[0]:g}-{noise[1]:g}",
-        own=lambda key: base.log_uniform(key, *noise),
+        sampler=lambda key: base.log_uniform(key, *noise),
         alter=alter,
         seen=lambda level, params: params,
     )
@@ -189,7 +189,7 @@ def with_draw(
     family: TaskFamily,
     how: str,
     *,
-    own: Callable[[Key], Draw],
+    sampler: Callable[[Key], Draw],
     alter: Callable[[Task, Draw], Task],
     seen: Callable[[Draw, Params], Params],
 ) -> TaskFamily:
@@ -200,7 +200,7 @@ def with_draw(
 
     def sample(key: Key) -> Draw:
         inner_key, own_key = jax.random.split(key)
-        return {"inner": family.sample(inner_key), "own": own(own_key)}
+        return {"inner": family.sample(inner_key), "own": sampler(own_key)}
 
     def outputs(draw: Draw, params: Params, batch: Batch) -> dict[str, jax.Array]:
         return family.outputs(draw["inner"], seen(draw["own"], params), batch)

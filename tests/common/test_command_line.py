@@ -72,7 +72,7 @@ import tasks
     assert "need flax, orbax, which" in ended.stderr
     ended = python(code.replace('[""]', '["-m"]'))
     assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1
-    assert 'run `pip install ".[train]"`' in ended.stderr
+    assert 'run `pip install --editable ".[train]"`' in ended.stderr
 
 
 def test_the_packages_looked_for_are_those_of_the_extra():

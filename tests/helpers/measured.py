@@ -118,7 +118,7 @@ def smoothed(theta, *, scales, batches, of, every, count=20_000):
       count: how many sets of five runs.
     """
 
-    def one(key):
+    def gradients(key):
         kick_key, batch_key = jax.random.split(key)
         noise = batches * jax.random.normal(batch_key, (5, 8, 2))
         kicks = {
@@ -135,4 +135,4 @@ def smoothed(theta, *, scales, batches, of, every, count=20_000):
         return jax.grad(value)(theta)
 
     keys = jax.random.split(jax.random.key(9), count)
-    return jax.jit(jax.vmap(one))(keys)
+    return jax.jit(jax.vmap(gradients))(keys)

@@ -17,7 +17,7 @@ PARAMS = {
     "scalar": jnp.float32(0.7),
     "empty": jnp.zeros((0, 3)),
 }
-# Of the matrix no singular value is small, that Muon may not amplify its rounding.
+# No singular value of the matrix is small, that Muon may not amplify its rounding.
 GRADS = jax.tree.map(lambda x: 0.3 * jnp.cos(7 * x**2 + 3 * x), PARAMS)
 SMALL, SMALL_GRADS = ({"matrix": x["matrix"]} for x in (PARAMS, GRADS))
 

@@ -155,14 +155,14 @@ def failed(found, optimizer):
 
 
 @functools.cache
-def said():
+def results_summary():
     """Returns the summary of `results`, made once."""
     return summary(results())
 
 
 def row(optimizer, task):
     """Returns what an optimizer does on a task, of the summary of `results`."""
-    rows = said().tasks[task].rows
+    rows = results_summary().tasks[task].rows
     return next(x for x in rows if x.optimizer == optimizer)
 
 
@@ -177,9 +177,9 @@ def losses(optimizer, seed, steps=STEPS):
 
 
 def shown(**options):
-    """Returns the lines of `said` on a console."""
+    """Returns the lines of `results_summary` on a console."""
     stream = io.StringIO()
-    report.show(said(), Console(file=stream, highlight=False, **options))
+    report.show(results_summary(), Console(file=stream, highlight=False, **options))
     return stream.getvalue().splitlines()
 
 

@@ -53,7 +53,11 @@ def execute(page, place):
     "page", [x for x in PAGES if x.name not in ELSEWHERE], ids=lambda x: x.stem
 )
 def test_a_page_runs_from_its_first_line_to_its_last(page, tmp_path):
-    execute(page, tmp_path)
+    if page.stem == "train":  # commands are those of the house all the same
+        for name in ("tasks", "evaluation", "meta_train", "common", "configs"):
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')\n")
+    printed = execute(page, tmp_path)
+    assert page.stem != "train" or "metrics 20" in printed[0]
     made = [x for x in tmp_path.glob("runs/*/artifact/card.json")]
     assert made or page.stem in ("load", "judge")
 

@@ -24,7 +24,7 @@ from meta_train import sections
 from tasks import suites
 
 RECIPES = ROOT / "configs" / "release"
-NAMES = sorted(path.stem for path in RECIPES.glob("*.py"))
+NAMES = sorted(path.stem for path in RECIPES.glob("mu_*.py"))
 STAGES = [("first", "second"), ("second", "third"), ("third", "")]
 EARLIER = [pytest.param(old, marks=pytest.mark.slow) for old, _ in STAGES]
 every = pytest.mark.parametrize("name", NAMES)

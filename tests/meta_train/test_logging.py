@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
-from meta_train import logging
+from meta_train import logging, sections
 
 
 def write(workdir, steps, *, after, loss=1.0, tensorboard=False):
@@ -79,3 +79,30 @@ def test_progress_shows_rate_and_remaining_time(terminal):
 def test_mean_passes_over_what_is_not_finite():
     rows = [{"loss": 1.0}, {"loss": math.nan}, {"loss": 3.0}]
     assert logging.mean(rows, "loss") == 2.0
+
+
+def test_a_sink_takes_each_row_and_is_closed_where_it_can_be(tmp_path):
+    class Sink:
+        def __init__(self):
+            self.rows, self.closed = [], False
+
+        def __call__(self, row):
+            self.rows.append(row)
+
+        def close(self):
+            self.closed = True
+
+    sink = Sink()
+    for takes in (sink, sink.rows.append):
+        journal = logging.Journal(
+            tmp_path / "metrics.jsonl", step=0, tensorboard=False, sink=takes
+        )
+        journal.add(1, {"loss": jnp.float32(0.5)})
+        journal.write()
+        journal.close()
+    assert sink.closed and sink.rows == [{"step": 1, "loss": 0.5}] * 2
+
+
+def test_a_sink_that_is_no_function_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="'math:pi' is no function"):
+        sections.Log(sink="math:pi")

@@ -44,6 +44,30 @@ def test_every_released_card_still_builds(extra, name):
     assert names == card["families"][0]["full_names"]
 
 
+@pytest.mark.parametrize("name", lopt.released())
+def test_the_run_of_every_released_card_goes_on(extra, name, tmp_path):
+    config = lopt.read(name).card["config"]
+    workdir.claim(tmp_path, config)
+    extra()
+    after = sections.complete(config)
+    assert after["inner"]["extra"] == 0.5
+    workdir.claim(tmp_path, after, complete=sections.complete)
+
+
+RELEASED = [
+    pytest.param(name, marks=[] if name == "demo" else pytest.mark.slow)
+    for name in lopt.released()
+]
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_the_first_meta_step_of_every_released_card_is_made_again(extra, name):
+    card = lopt.read(name).card
+    extra()
+    gaps = reproduce.differences(build.build(card["config"]), card["curve"][:1])
+    assert gaps[0] <= reproduce.bound(1, mean_of="runs")
+
+
 def test_a_run_resumes_and_is_made_again(extra, tmp_path):
     c = tiny.get_config()
     c.outer.num_steps = 20

@@ -10,7 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from results import ERROR, RATES, SEEDS, STEPS, TASKS, failed, losses, said, shown
+from results import (
+    ERROR,
+    RATES,
+    SEEDS,
+    STEPS,
+    TASKS,
+    failed,
+    losses,
+    results_summary,
+    shown,
+)
 from results import results as toy
 from rich.console import Console
 
@@ -66,7 +76,7 @@ def test_results_state_budget_seeds_config_and_versions():
 
 def test_the_evaluation_itself_is_kept():
     back = results.load(written())
-    assert summary(back) == said()
+    assert summary(back) == results_summary()
     own = back.cell("adam", "bowl").chosen["final"].curves
     np.testing.assert_array_equal(
         own.train, toy().cell("adam", "bowl").chosen["final"][1][0]
@@ -86,14 +96,14 @@ def test_all_files_are_there():
 
 
 def test_off_a_terminal_the_verdict_is_last_a_line_for_each_sentence():
-    (one,) = said().verdict
+    (one,) = results_summary().verdict
     assert shown(width=40)[-3:] == [one.headline, *one.rest]
 
 
 def test_on_a_terminal_sentences_break_between_words():
     lines = shown(width=40, force_terminal=True, no_color=True)
     bare = [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in lines]
-    (one,) = said().verdict
+    (one,) = results_summary().verdict
     start = next(i for i, x in enumerate(bare) if x.startswith("mine is at least"))
     assert max(map(len, bare[start:])) <= 40
     assert " ".join(bare[start:]) == " ".join([one.headline, *one.rest])

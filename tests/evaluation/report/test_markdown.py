@@ -2,7 +2,7 @@
 
 import re
 
-from results import RATES, renamed, row, said
+from results import RATES, renamed, results_summary, row
 from results import results as toy
 
 from evaluation.report.markdown import markdown
@@ -10,7 +10,7 @@ from evaluation.report.summary import summary
 
 
 def test_markdown_has_standings_tasks_and_protocol():
-    text = markdown(said())
+    text = markdown(results_summary())
     assert "| final loss ratio | **0.586**<br>\\[0.586, 0.586\\] | 1.00<br>" in text
     assert text.index("diverged or failed") < text.index("<details>")
     assert text.index("<details>") < text.index("P(lower") < text.index("</details>")
@@ -34,7 +34,7 @@ def odd():
 
 
 def test_markdown_says_when_and_by_what_it_was_made():
-    lines = markdown(said()).splitlines()
+    lines = markdown(results_summary()).splitlines()
     assert lines[0] == "## Optimizers on toy-v1"
     assert lines[2] == "toy-v1: 3 tasks × 3 seeds, 2026-11-27."
     assert "- By: python -m evaluation '--a=b c'" in lines

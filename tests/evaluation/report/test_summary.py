@@ -4,7 +4,7 @@ import statistics as stdlib
 
 import numpy as np
 import pytest
-from results import SEEDS, STEPS, TASKS, losses, row, said
+from results import SEEDS, STEPS, TASKS, losses, results_summary, row
 from results import results as toy
 
 from evaluation import statistics
@@ -41,7 +41,7 @@ def test_the_control_takes_the_better_of_the_trials_and_the_defaults(share):
 
 
 def test_candidates_are_compared_with_the_baseline_that_does_best():
-    found = {(x.task, x.metric): x for x in said().comparisons}
+    found = {(x.task, x.metric): x for x in results_summary().comparisons}
     assert {x.baseline for x in found.values()} == {"adam"}
     gaps = [losses("mine", seed)[-1] - losses("adam", seed)[-1] for seed in SEEDS]
     difference = found[TASKS[0], "final"].difference.value

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from results import ERROR, RATES, changed, diverged, failed, like_adam, said
+from results import ERROR, RATES, changed, diverged, failed, like_adam, results_summary
 from results import results as toy
 
 from evaluation.report import tables
@@ -15,10 +15,12 @@ from evaluation.report.summary import summary
 
 
 def test_a_failed_cell_is_named_where_its_numbers_would_be():
-    lines = {line.name: line for line in tables.task(said(), "bowl").lines}
+    lines = {line.name: line for line in tables.task(results_summary(), "bowl").lines}
     assert lines["sgdm"].error == ERROR and not lines["sgdm"].fields
     assert lines["adam"].error is None
-    standing = {line.name: line for line in tables.standings(said()).lines}["sgdm"]
+    standing = {line.name: line for line in tables.standings(results_summary()).lines}[
+        "sgdm"
+    ]
     assert ("failed: bowl",) in [field.notes for field in standing.fields]
 
 
@@ -35,14 +37,14 @@ def test_a_divergence_is_counted_and_never_a_number(value):
 
 
 def test_five_measures_decide_and_all_others_are_elsewhere():
-    assert tables.standings(said()).columns == [
+    assert tables.standings(results_summary()).columns == [
         "speed-up in steps",
         "speed-up in seconds",
         "final loss ratio",
         "test loss ratio",
         "diverged or failed",
     ]
-    assert len(tables.others(said()).columns) == 7
+    assert len(tables.others(results_summary()).columns) == 7
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,10 @@ def test_five_measures_decide_and_all_others_are_elsewhere():
     ],
 )
 def test_the_lowest_of_losses_and_the_highest_of_others_are_marked(column, best):
-    for table in (tables.standings(said()), tables.others(said())):
+    for table in (
+        tables.standings(results_summary()),
+        tables.others(results_summary()),
+    ):
         if column in table.columns:
             i = table.columns.index(column)
             assert [x.name for x in table.lines if x.fields[i].best] == best

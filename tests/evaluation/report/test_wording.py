@@ -1,7 +1,7 @@
 """Words of a report: what is a bound, and who leads."""
 
 import pytest
-from results import said
+from results import results_summary
 
 from evaluation.report import wording
 from evaluation.statistics import Interval
@@ -11,7 +11,11 @@ from evaluation.statistics import Interval
 def test_a_speedup_is_a_bound_where_more_than_the_trimmed_quarter_is_censored(
     censored, words_
 ):
-    one = said().standings["mine"]._replace(censored=censored, censored_constant=1.0)
+    one = (
+        results_summary()
+        .standings["mine"]
+        ._replace(censored=censored, censored_constant=1.0)
+    )
     assert wording.least(one) == wording.least(one, "speedup_seconds") == words_
     assert wording.least(one, "speedup_constant") == "at least "
     one = one._replace(censored=1.0, censored_constant=censored)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from results import STEPS, TASKS, said
+from results import STEPS, TASKS, results_summary
 from results import results as toy
 
 from evaluation.report.markdown import markdown
@@ -39,7 +39,7 @@ def test_a_report_says_what_the_last_doubling_of_trials_brought():
     assert spent["sgdm"].by_trials is spent["mine"].last_doubling is None
     text = markdown(summary(searched(toy())))
     assert "took off the final training loss, on the tuning seeds: adam 37 %." in text
-    assert "took off" not in markdown(said())
+    assert "took off" not in markdown(results_summary())
 
 
 def test_the_reference_pays_for_its_twin_and_for_every_length():

@@ -91,14 +91,14 @@ def test_differences_are_relative_to_the_mean_size_of_losses():
 
 
 def test_the_bound_grows_from_a_few_roundings_to_losses_of_another_run():
-    bounds = [reproduce.bound(x, of="windows") for x in (1, 2, 3, 5, 25, 10_000)]
+    bounds = [reproduce.bound(x, mean_of="windows") for x in (1, 2, 3, 5, 25, 10_000)]
     # SEEN is the most that runs with the instructions of two processors were apart.
     assert np.all(np.array(bounds) > SEEN) and bounds[0] < 1e-5
     assert bounds == sorted(bounds) and bounds[-1] == pytest.approx(reproduce.MOST)
 
 
 def test_rounding_has_grown_by_the_end_of_a_whole_run():
-    bounds = [reproduce.bound(step, of="runs") for step in (1, 2, 10_000)]
+    bounds = [reproduce.bound(step, mean_of="runs") for step in (1, 2, 10_000)]
     assert 2e-2 < bounds[0] < bounds[1] == bounds[2] == pytest.approx(reproduce.MOST)
     whole = [name for name in ESTIMATORS if name in reproduce.WHOLE]
     assert sorted(whole) == sorted(reproduce.WHOLE)

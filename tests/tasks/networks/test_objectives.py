@@ -43,9 +43,9 @@ def test_a_dataset_asks_for_its_classes_or_for_one_number():
     def stored(label):
         return {x: {"input": jnp.zeros((4, 1)), "label": label} for x in base.SPLITS}
 
-    numbers, outputs = objectives.of(stored(jnp.array([1.0, 2.0, 3.0, 6.0])))
+    numbers, outputs = objectives.for_dataset(stored(jnp.array([1.0, 2.0, 3.0, 6.0])))
     assert (numbers.classes, outputs) == (0, 1)
     losses = numbers.losses(jnp.ones((1, 1)), {"label": jnp.array([3.0])})
     np.testing.assert_allclose(losses, 0.5, 1e-6)  # the label is the mean
-    classes, outputs = objectives.of(stored(jnp.array([0, 2, 1, 2])))
+    classes, outputs = objectives.for_dataset(stored(jnp.array([0, 2, 1, 2])))
     assert classes.classes == outputs == 3

@@ -1,0 +1,1 @@
+"""Shipped configs; packages, so that no folder of this name comes before them."""
