@@ -105,7 +105,7 @@ def study_time(times: Float[np.ndarray, "*n s t"]) -> Float[np.ndarray, "*n"]:
 
     Misses are larger than any time. It is the mean of the middle two for an even
     number of studies, inf if either is, as NumPy's median in the official code. That
-    takes the trial first in evaluations instead, which costs LAWA EMA 0.005 in 0.5.
+    takes the trial first in evaluations instead, which costs LAWA EMA 0.005 in v0.5.
 
     >>> study_time(np.array([[5.0, 3.0], [np.inf, 4.0], [np.inf, np.inf]])).tolist()
     4.0
