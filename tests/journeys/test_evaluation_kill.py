@@ -18,7 +18,7 @@ from places import ROOT
 
 from evaluation.runs import results
 
-TIMEOUT = 300  # seconds that any one run may take
+TIMEOUT = 600  # seconds that any one run may take
 
 
 def start(directory, cache, optimizers, out):

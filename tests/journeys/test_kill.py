@@ -16,7 +16,7 @@ from places import ROOT
 
 from meta_train import checkpoint, logging
 
-TIMEOUT = 180  # seconds any one run may take
+TIMEOUT = 600  # seconds any one run may take
 
 
 # Compiling costs five times as much with the optimizations of LLVM, which users have.
