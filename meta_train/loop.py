@@ -181,7 +181,9 @@ def _advance(progress: Progress, tools: Tools) -> None:
         return bool(every) and (last or progress.step % every == 0)
 
     with _timed(progress):
-        progress.meta, metrics = run.learner.step(progress.meta, run.data)
+        progress.meta, metrics = run.learner.step(
+            progress.meta, run.data, progress.step
+        )
         progress.step += 1
         tools.metrics.add(progress.step, metrics)
         validating, saving = due(run.validation.every), due(run.saving.every)
