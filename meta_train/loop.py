@@ -19,7 +19,6 @@ from meta_train.logging import METRICS, VALIDATION, Bar, Journal, last_step, mea
 from meta_train.sections import complete
 from meta_train.validation import Scores
 from meta_train.workdir import refuse_other
-from tasks import costs
 
 # One draw of tasks may fail every worker; so many in a row are theta's fault.
 BARREN_LIMIT = 10
@@ -234,7 +233,7 @@ def _validate(progress: Progress, tools: Tools) -> None:
     Means of weights along a run are often better than each (arXiv:2203.05482).
     """
     average, count = progress.meta.average, progress.blended
-    _say_validating(average, tools)
+    _begin_validation(average, tools)
     scores = tools.run.scores(average)
     score = _mean(scores)
     tools.validation.add(progress.step, scores)
@@ -258,14 +257,13 @@ def _validate(progress: Progress, tools: Tools) -> None:
         progress.blended = count
 
 
-def _say_validating(average: Any, tools: Tools) -> None:
-    """Says, the first time, what has to be compiled."""
+def _begin_validation(average: Any, tools: Tools) -> None:
+    """Says what is done; the first time it is compiled."""
     what, scores = "meta-validation", tools.run.scores
-    first = what not in tools.compiled and isinstance(scores, Scores)
-    if first:
+    if what not in tools.compiled and isinstance(scores, Scores):
         tools.compiled.append(what)
-        what = f"compiling {what}: {costs.compiling(*scores.programs(average))}"
-    tools.bar.begin(what, aloud=first)
+        scores.compile(average, say=tools.bar.begin)
+    tools.bar.begin(what, aloud=False)
 
 
 def _mean(scores: dict[str, jax.Array]) -> float:
