@@ -37,6 +37,6 @@ def _form(lowered: Any) -> tuple:
     inputs, structure = jax.tree.flatten(lowered.args_info)
     text = lowered.as_text()
     head = text[text.index("@main(") :].partition("\n")[0]
-    if head.count("%arg") != len(inputs):  # constants that the text does not hold
-        return (id(lowered),)
+    if head.count("%arg") != len(inputs):  # constants that the text lacks
+        return (object(),)
     return text, *map(str, inputs), structure, lowered.out_tree
