@@ -28,7 +28,7 @@ _CACHE = flags.DEFINE_string(
     "compilation_cache",
     None,
     "Where compiled programs are kept; `<workdir>/compilation_cache` by default, "
-    "or JAX_COMPILATION_CACHE_DIR.",
+    "or JAX_COMPILATION_CACHE_DIR. JAX_ENABLE_COMPILATION_CACHE=0 keeps none.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
