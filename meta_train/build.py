@@ -1,6 +1,7 @@
 """`ConfigDict` -> `Run`: everything that one config describes, built."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -122,6 +123,8 @@ def _build(
     }
     scores = _scores(validation, learned, trained, inner)
     mesh = worker_mesh()
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    replicated = functools.partial(jax.make_array_from_process_local_data, everywhere)
     each = {
         name: settings.call(
             _estimator, "config.estimator", estimator, inner=unrolled, devices=mesh.size
@@ -141,7 +144,7 @@ def _build(
             seed=seed,
             mesh=mesh,
         ),
-        data=jax.device_put(data, NamedSharding(mesh, PartitionSpec())),
+        data=jax.tree.map(replicated, data),
         whole=whole,
         inner_steps=mixed.steps,
         outer=outer,

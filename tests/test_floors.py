@@ -40,7 +40,7 @@ FILES = {
     "meta_train": "__init__ inner/__init__ inner/imitation inner/worker inner/unroll "
     "inner/training inner/options estimators/buffer estimators/base estimators/noise "
     "estimators/* estimators/combined estimators/mixture estimators/__init__ "
-    "artifacts/__init__ artifacts/starting learner checkpoint logging workdir "
+    "artifacts/__init__ artifacts/starting learner hosts checkpoint logging workdir "
     "validation sections keys build loop artifacts/export artifacts/reproduce plot "
     "study/__init__ study/moments study/tables study/compare __main__",
 }
