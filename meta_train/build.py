@@ -123,8 +123,6 @@ def _build(
     }
     scores = _scores(validation, learned, trained, inner)
     mesh = worker_mesh()
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    replicated = functools.partial(jax.make_array_from_process_local_data, everywhere)
     each = {
         name: settings.call(
             _estimator, "config.estimator", estimator, inner=unrolled, devices=mesh.size
@@ -144,7 +142,7 @@ def _build(
             seed=seed,
             mesh=mesh,
         ),
-        data=jax.tree.map(replicated, data),
+        data=_everywhere(data, mesh),
         whole=whole,
         inner_steps=mixed.steps,
         outer=outer,
@@ -153,6 +151,13 @@ def _build(
         validation=validation,
         scores=scores,
     )
+
+
+def _everywhere(data: Any, mesh: Mesh) -> Any:
+    """Returns arrays that this process has, on every device of every process."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    replicated = functools.partial(jax.make_array_from_process_local_data, whole)
+    return jax.tree.map(replicated, data)
 
 
 def _rule(

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def join(address: str | None, count: int | None, index: int | None) -> None:
 
     Raises:
       ValueError: if only some are given, if none is given and the launcher is not
-        recognised, or if the processes do not find each other.
+        recognised, or if processes have different numbers of devices.
     """
     given = dict(coordinator_address=address, num_processes=count, process_id=index)
     absent = [f"--{name}" for name, value in given.items() if value is None]
@@ -48,6 +49,9 @@ def join(address: str | None, count: int | None, index: int | None) -> None:
             f"--distributed: {error} Launchers that are not recognised need all of "
             f"{', '.join(f'--{name}' for name in given)}."
         ) from error
+    devices = Counter(device.process_index for device in jax.devices())
+    if len({*devices.values()}) > 1:
+        raise ValueError(f"processes need equally many devices, got {dict(devices)}.")
     if not first():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
 

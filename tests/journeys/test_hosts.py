@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,30 +18,41 @@ from meta_train import logging
 
 TIMEOUT = 600  # seconds any one run may take
 COMMAND = [sys.executable, "-m", "meta_train", "--config=tests/helpers/tiny.py"]
-TWO = "--xla_force_host_platform_device_count=2"
+TWO = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
 
 
-def start(workdir, *flags, devices="", log="log"):
+def start(workdir, *flags, log="log", **env):
     """Starts a process of the run in `workdir`."""
-    workdir.parent.mkdir(exist_ok=True)
-    env = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {devices}"}
     with workdir.with_suffix(f".{log}").open("a") as file:
         return subprocess.Popen(
             [*COMMAND, f"--workdir={workdir}", *flags],
             cwd=ROOT,
-            env=env,
+            env=os.environ | env,
             stdout=file,
             stderr=file,
         )
 
 
-def start_two(workdir, *flags):
-    """Starts two processes with a device each, on a port that is free."""
+def start_two(workdir, *, slurm=False):
+    """Starts two processes with a device each, by flags or as SLURM does."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = f"--coordinator_address=localhost:{free.getsockname()[1]}"
-    joined = ["--distributed", address, "--num_processes=2", *flags]
-    return [start(workdir, *joined, f"--process_id={k}", log=k) for k in (0, 1)]
+        port = str(free.getsockname()[1])
+    launch = by_slurm if slurm else by_flags
+    return [launch(workdir, port, str(place)) for place in (0, 1)]
+
+
+def by_flags(workdir, port, place):
+    flags = f"--coordinator_address=localhost:{port}", f"--process_id={place}"
+    return start(workdir, "--distributed", "--num_processes=2", *flags, log=place)
+
+
+def by_slurm(workdir, port, place):
+    job = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "2"}
+    job |= {"PROCID": place, "LOCALID": place}
+    env = {f"SLURM_{name}": value for name, value in job.items()}
+    env["JAX_COORDINATOR_PORT"] = port
+    return start(workdir, "--distributed", log=place, **env)
 
 
 def ends(processes):
@@ -72,16 +82,16 @@ def arrays(workdir):
 
 def test_two_processes_stopped_and_resumed_give_what_one_gives(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    assert ends([start(one, devices=TWO)]) == [0]
+    assert ends([start(one, XLA_FLAGS=TWO)]) == [0]
     processes = start_two(two)
     until(two, 13)
     processes[1].send_signal(signal.SIGTERM)  # to one of them only
     assert ends(processes) == [0, 0]
     stopped = len(metrics(two))
     assert 13 <= stopped < 60
-    said = Path(f"{two}.0").read_text().splitlines()
+    said = two.with_suffix(".0").read_text().splitlines()
     assert said[-1] == f"Stopped by SIGTERM at meta-step {stopped}; saved."
-    assert ends(start_two(two)) == [0, 0]
+    assert ends(start_two(two, slurm=True)) == [0, 0]
     for ours, theirs in zip(metrics(two), metrics(one), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
     thetas = [load_file(x / "artifact" / "theta.safetensors") for x in (one, two)]
