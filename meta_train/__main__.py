@@ -135,7 +135,8 @@ def _begun(workdir: Path, stack: contextlib.ExitStack) -> Any:
         stack.enter_context(disk.held(workdir))
     if first:
         claim(workdir, run.config, complete=complete)
-    hosts.check(workdir, config=run.config, data=run.data)
+    hosts.check_shared(workdir)
+    hosts.check_same(config=run.config, data=run.data)
     return run
 
 

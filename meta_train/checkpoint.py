@@ -113,6 +113,7 @@ def restore(keeper: ocp.CheckpointManager, template: Any) -> Restored | None:
     hosts.wait()
     keeper.reload()
     step = keeper.latest_step()
+    hosts.check_same(checkpoint=step)
     return None if step is None else _read(keeper, step, template)
 
 
@@ -163,7 +164,7 @@ def _put_damaged_aside(keeper: ocp.CheckpointManager) -> None:
 
 
 def _put_aside(directory: Path, fault: str) -> None:
-    warnings.warn(f"Damaged checkpoint passed over. {fault}", stacklevel=3)
+    warnings.warn(f"Damaged checkpoint passed over. {fault}", stacklevel=4)
     aside = directory.with_name(f"{directory.name}.damaged")
     count = 1
     while aside.exists():

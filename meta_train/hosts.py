@@ -82,20 +82,12 @@ def wait() -> None:
     gathered(0)
 
 
-def check(workdir: Path, **trees: Any) -> None:
-    """Raises ValueError in every process if any differs from the first one.
+def check_same(**trees: Any) -> None:
+    """Raises ValueError in every process if one has other values than the first.
 
     Args:
-      workdir: which the first process has made; every process must see its files.
       **trees: by name, pytrees of JSON values and of arrays that are not sharded.
     """
-    if jax.process_count() > 1:
-        _check_shared(workdir)
-        _check_same(trees)
-
-
-def _check_same(trees: dict[str, Any]) -> None:
-    """Raises ValueError if a checksum differs from that of the first process."""
     for name, tree in trees.items():
         found = gathered(_digest(tree))
         other = [place for place, digest in enumerate(found) if digest != found[0]]
@@ -106,8 +98,14 @@ def _check_same(trees: dict[str, Any]) -> None:
             )
 
 
-def _check_shared(directory: Path) -> None:
-    """Raises ValueError if a process does not see a file that the first one makes."""
+def check_shared(directory: Path) -> None:
+    """Raises ValueError in every process if one does not see the first one's files.
+
+    Args:
+      directory: which the first process has made.
+    """
+    if jax.process_count() == 1:
+        return
     mark = directory / f".shared-{gathered(time.time_ns() % 2**32)[0]}"
     if first():
         mark.touch()
