@@ -39,8 +39,6 @@ def join(address: str | None, count: int | None, index: int | None) -> None:
     absent = [f"--{name}" for name, value in given.items() if value is None]
     if 0 < len(absent) < len(given):
         raise ValueError(f"--distributed also needs {' and '.join(absent)}.")
-    # The service would take SIGTERM from the loop.
-    jax.config.update("jax_enable_preemption_service", False)
     try:
         with _interruptible():
             jax.distributed.initialize(**given)
@@ -58,7 +56,10 @@ def join(address: str | None, count: int | None, index: int | None) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM end the process while JAX waits for the others."""
+    """Lets Ctrl-C and SIGTERM end the process at once, then catches them as before.
+
+    JAX waits for other processes without looking, and keeps SIGTERM to itself after.
+    """
     before = {x: signal.signal(x, signal.SIG_DFL) for x in command_line.CODES}
     try:
         yield
