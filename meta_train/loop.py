@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from common import command_line, disk, names
 from common.machine import provenance
-from meta_train import checkpoint
+from meta_train import checkpoint, hosts
 from meta_train.build import Run
 from meta_train.logging import METRICS, VALIDATION, Bar, Journal, last_step, mean
 from meta_train.sections import complete
@@ -119,12 +119,13 @@ def _opened(
             f"warning: {workdir / METRICS} goes to meta-step {before}, but there is no "
             f"checkpoint in {path}: the run begins again, and replaces what is there"
         )
-    sink = names.find("sink", run.log.sink, {}) if run.log.sink else None
+    first = hosts.first()
+    sink = names.find("sink", run.log.sink, {}) if run.log.sink and first else None
     journals = [
         Journal(
-            workdir / file,
+            workdir / file if first else None,
             step=progress.step,
-            tensorboard=run.log.tensorboard,
+            tensorboard=run.log.tensorboard and first,
             families=list(run.families),
             sink=sink and sink(workdir, file.removesuffix(".jsonl"), run.config),
         )
