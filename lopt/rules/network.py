@@ -1,9 +1,11 @@
 """The per-parameter MLP, applied to every entry of a tensor at once."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
-from lopt.types import Array, Features, Float, Key, Theta
+from lopt.types import Array, Features, Key, Theta
 
 
 def init(
@@ -34,27 +36,73 @@ def init(
     return theta
 
 
-def apply(
-    theta: Theta, features: Features, scales: Features
-) -> Float[Array, "outputs *p"]:
-    """Returns the outputs for every entry of a tensor of shape [*p].
+UNROLLED = 16  # most units of a layer that are written out one by one
 
-    The first layer is four products, one for each rank at which features are kept,
-    added by broadcasting; `scales` multiply its weights, which costs nothing per
-    parameter.
+
+def unrolled(theta: Theta) -> bool:
+    """Returns whether `apply` writes units out."""
+    return theta["w0"]["full"].shape[1] <= UNROLLED
+
+
+def first(theta: Theta, inputs: Features) -> list:
+    """Returns what the first layer makes of inputs that do not vary by entry.
+
+    A list of what each unit gets, with size 1 where the inputs do not vary.
+
+    Args:
+      theta: as from `init`.
+      inputs: arrays [f, *p]; `full` is not used.
     """
-    w0 = Features(**theta["w0"])
-    *parts, tensor = (
-        jnp.einsum("f...,f,fh->h...", x, scale, w)
-        for x, scale, w in zip(features, scales, w0, strict=True)
-    )
-    ndim = parts[0].ndim - 1
-    x = sum(parts) + _per_unit(tensor + theta["b0"], ndim)
-    for i in range(1, len([name for name in theta if name[0] == "w"])):
-        x = jnp.einsum("k...,kh->h...", jax.nn.relu(x), theta[f"w{i}"])
-        x = x + _per_unit(theta[f"b{i}"], ndim)
-    return x
+    parts = [
+        jnp.einsum("f...,fh->h...", getattr(inputs, kind), theta["w0"][kind])
+        for kind in ("row", "col", "tensor")
+    ]
+    return [sum(x) for x in zip(*map(jnp.unstack, parts), theta["b0"], strict=True)]
 
 
-def _per_unit(bias: jax.Array, ndim: int) -> jax.Array:
-    return bias.reshape(-1, *[1] * ndim)
+def apply(theta: Theta, full: Sequence, start: Sequence) -> list:
+    """Returns the outputs for every entry of a tensor of shape [*p], a list of [*p].
+
+    A small network is written out unit by unit, so that XLA makes one pass of it that
+    keeps all units of an entry in registers: on CPUs two to three times as fast as
+    products of a matrix and a few columns.
+
+    Args:
+      theta: as from `init`.
+      full: list of [*p], the inputs that vary by entry, normalised.
+      start: as from `first`.
+    """
+    if not unrolled(theta):
+        return by_products(theta, full, start)
+    w = theta["w0"]["full"]
+    units = [_sum(x, w[:, j], full) for j, x in enumerate(start)]
+    for i in range(1, _layers(theta)):
+        units = [jax.nn.relu(x) for x in units]
+        w, b = theta[f"w{i}"], theta[f"b{i}"]
+        units = [_sum(b[j], w[:, j], units) for j in range(w.shape[1])]
+    return units
+
+
+def by_products(theta: Theta, full: Sequence, start: Sequence) -> list:
+    """Returns what `apply` does, by products of matrices.
+
+    Units are the last axis, along which such products are fastest on CPUs.
+    """
+    x = jnp.einsum("f...,fh->...h", jnp.stack(full), theta["w0"]["full"])
+    x = x + jnp.stack(start, -1)
+    for i in range(1, _layers(theta)):
+        x = jnp.einsum("...k,kh->...h", jax.nn.relu(x), theta[f"w{i}"])
+        x = x + theta[f"b{i}"].reshape(*[1] * (x.ndim - 1), -1)
+    return list(jnp.unstack(x, axis=-1))
+
+
+def _sum(start: jax.Array, weights: jax.Array, inputs: Sequence[jax.Array]) -> Array:
+    """Returns a start plus the weighted sum of inputs."""
+    for i, x in enumerate(inputs):
+        start = start + weights[i] * x
+    return start
+
+
+def _layers(theta: Theta) -> int:
+    """Returns how many layers of weights there are."""
+    return len([name for name in theta if name[0] == "w"])
