@@ -38,12 +38,12 @@ FILES = {
     "report/text report/style report/panels report/pictures report/markdown "
     "report/page report/files report/__init__ join __init__ __main__",
     "meta_train": "__init__ inner/__init__ inner/imitation inner/worker "
-    "inner/unroll inner/training inner/options estimators/buffer estimators/base "
-    "estimators/noise estimators/* estimators/combined estimators/mixture "
-    "estimators/__init__ artifacts/__init__ artifacts/starting programs hosts "
-    "learner checkpoint logging workdir validation sections keys build loop "
-    "artifacts/export artifacts/reproduce plot study/__init__ study/moments "
-    "study/tables study/compare __main__",
+    "inner/unroll inner/batches inner/meta_loss inner/objectives inner/training "
+    "inner/options estimators/buffer estimators/base estimators/noise estimators/* "
+    "estimators/combined estimators/mixture estimators/__init__ artifacts/__init__ "
+    "artifacts/starting programs hosts learner checkpoint logging workdir "
+    "validation sections keys build loop artifacts/export artifacts/reproduce plot "
+    "study/__init__ study/moments study/tables study/compare __main__",
 }
 
 # Results say what they are only when they are shown.
