@@ -7,29 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.shard_alike import shard_alike
 
-from lopt.names import find
-from lopt.rules import features, groups, heads, history, network, tiles
+from lopt.rules import features, groups, heads, history, network, settings, tiles
 from lopt.rules.groups import Group
 from lopt.rules.history import History
 from lopt.rules.layout import Layout
+from lopt.rules.settings import Settings
 from lopt.types import Array, Features, Theta
-
-
-class Settings(NamedTuple):
-    """Settings of the rule; see `mlp.mlp`."""
-
-    hidden: int
-    layers: int
-    head: str
-    eps: str
-    time: tuple[str, ...]
-    signal: bool
-    nominal: float
-    clip: float | None
-    step_mult: float
-    exp_mult: float
-    bound: float | None
-    axes: str
 
 
 class Call(NamedTuple):
@@ -47,6 +30,7 @@ class Weights(NamedTuple):
 
     net: Theta
     filled: Theta  # as in `Call`
+    traced: dict[str, Any]  # settings that are traced
 
 
 class Seen(NamedTuple):
@@ -113,11 +97,11 @@ def _updated(call: Call, together: list[Group]) -> list[tuple[Array, History]]:
         features.seen(g.param, g.past, relative=relative, axes=how.axes, ndim=g.ndim)
         for g in together
     ]
-    weights = Weights(call.theta["network"], call.filled)
+    weights = Weights(call.theta["network"], call.filled, settings.traced(how))
     grad = together[0].grad
     if grad.size > tiles.limit() or tiles.parted(grad):
         seen = _seen(call, together[0], given[0])
-        made = [_mapped(how, _inputs, weights, seen, grad)]
+        made = [_mapped(settings.static(how), _inputs, weights, seen, grad)]
     else:
         made = _together(call, weights, together, given)
     updates = (
@@ -137,7 +121,7 @@ def _seen(call: Call, group: Group, given: features.Seen, full: Any = None) -> S
         same = jnp.broadcast_to(constant, (len(constant), *signals.shape[1:]))
         constant = jnp.concatenate([same, signals])
     still = None
-    if head_of(call.how).scale:  # in one pass, where NaN is no zero
+    if settings.head_of(call.how).scale:  # in one pass, where NaN is no zero
         still = jnp.max(jnp.abs(grad), tuple(range(-ndim, 0)), keepdims=True) == 0
     return Seen(given, features.scales(squares), constant, still)
 
@@ -160,7 +144,7 @@ def _together(
         still = layout.spread([x.still for x in seen])
     joined = Joined(parts, scales, start, still)
     grad = layout.join(grads).astype(parts.grad.dtype)
-    made = _mapped(how, _joined_inputs, weights, joined, grad)
+    made = _mapped(settings.static(how), _joined_inputs, weights, joined, grad)
     return layout.split(made)
 
 
@@ -174,7 +158,7 @@ def _mapped(
     network's outputs, [outputs, *p]. Derivatives are those of the network by products.
 
     Args:
-      how: settings.
+      how: settings, those of `weights.traced` without a meaning.
       inputs: `_inputs` or `_joined_inputs`.
       weights: of the rule.
       seen: what `inputs` takes.
@@ -202,10 +186,11 @@ def _by(
     """Returns what `_mapped` does, by one way to apply the network."""
 
     def function(weights: Weights, seen: Any, grad: Array) -> Array:
-        made = _made(how, apply, weights.net, inputs(how, weights, seen, grad), grad)
+        now = how._replace(**weights.traced)
+        made = _made(now, apply, weights.net, inputs(now, weights, seen, grad), grad)
         return made if seen.still is None else jnp.where(seen.still, 0, made)
 
-    if not (head_of(how).local or head_of(how).scale):
+    if not (settings.head_of(how).local or settings.head_of(how).scale):
         return function(weights, seen, grad)
     return tiles.mapped(function, weights, seen, grad, least)
 
@@ -253,44 +238,35 @@ def _made(how: Settings, apply: Any, net: Theta, inputs: tuple, grad: Array) -> 
     outputs = apply(net, full, start)
     if how.nominal:
         outputs = [outputs[0] + how.nominal * adam, *outputs[1:]]
-    head = head_of(how)
+    head = settings.head_of(how)
     if head.scale:
         return outputs[0]
     if head.local:
         grad = grad.astype(outputs[0].dtype)
-        return head.update(outputs, grad, **_mults(how))
+        return head.update(outputs, grad, **settings.mults(how))
     return jnp.stack(outputs)
 
 
 def _finished(how: Settings, filled: Theta, group: Group, made: Array) -> Array:
     """Returns the updates, by what the head makes of each entry: scaled and bounded."""
-    grad, head, scale = group.grad, head_of(how), None
+    grad, head, scale = group.grad, settings.head_of(how), None
     if head.scale:
-        scale = head.scale(made, group.ndim, **_mults(how))
+        scale = head.scale(made, group.ndim, **settings.mults(how))
     elif not head.local:
-        update = functools.partial(head.update, **_mults(how))
+        update = functools.partial(head.update, **settings.mults(how))
         if grad.ndim > group.ndim:  # a head takes one tensor
             update = jax.vmap(update, (1, 0))
         made = update(made, grad.astype(made.dtype))
 
-    def function(filled: Theta, tiled: Any, made: Any) -> Array:
-        past, scale = tiled
+    most = None
+    if how.bound is not None:
+        most = jnp.asarray(how.bound * how.step_mult, made.dtype)
+
+    def function(whole: Any, tiled: Any, made: Any) -> Array:
+        (filled, most), (past, scale) = whole, tiled
         made = made if scale is None else scale * made
-        if how.bound is None:
+        if most is None:
             return made
-        return heads.bounded(made, past, filled, most=how.bound * how.step_mult)
+        return heads.bounded(made, past, filled, most=most)
 
-    return tiles.mapped(function, filled, (group.past, scale), made)
-
-
-def head_of(how: Settings) -> heads.Head:
-    """Returns how many outputs the head takes, and what makes an update of them."""
-    found = find("head", how.head, heads.HEADS)
-    if not isinstance(found, tuple):
-        raise ValueError(f"head {how.head!r} must be a pair like those of HEADS.")
-    return heads.Head(*found)
-
-
-def _mults(how: Settings) -> dict[str, float]:
-    """Returns what heads take by name."""
-    return {"step_mult": how.step_mult, "exp_mult": how.exp_mult}
+    return tiles.mapped(function, (filled, most), (group.past, scale), made)

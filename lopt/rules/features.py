@@ -185,7 +185,7 @@ def scales(squares: Features) -> Features:
     return Features(full, row, col, [])
 
 
-def normalised(x: Array, scale: Array, clip: float | None) -> Array:
+def normalised(x: Array, scale: Array, clip: Any) -> Array:
     """Returns inputs as the network takes them.
 
     Args:

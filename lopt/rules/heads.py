@@ -70,7 +70,7 @@ def normalised(
 
 
 def bounded(
-    update: Float[Array, "*p"], past: History, filled: Theta, *, most: float
+    update: Float[Array, "*p"], past: History, filled: Theta, *, most: Any
 ) -> Float[Array, "*p"]:
     """Returns the update, each entry at most `most` times as long as Adam's.
 

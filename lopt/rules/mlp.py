@@ -10,8 +10,8 @@ import optax
 from lopt import checks
 from lopt.names import known
 from lopt.rules import entries, features, history, network
-from lopt.rules.entries import Settings, head_of
 from lopt.rules.history import History
+from lopt.rules.settings import Settings, head_of
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
 
@@ -31,10 +31,10 @@ def mlp(
     time: tuple[str, ...] = ("relative",),
     signal: bool = False,
     nominal: float = 0.0,
-    clip: float | None = None,
+    clip: Any = None,
     step_mult: float = 1e-3,
     exp_mult: float = 1e-3,
-    bound: float | None = None,
+    bound: Any = None,
     axes: str = "size",
 ) -> LearnedOptimizer:
     """Returns the per-parameter MLP rule (arXiv:2203.11860, muLO: 2406.00153).

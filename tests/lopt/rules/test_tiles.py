@@ -145,3 +145,21 @@ def test_temporaries_do_not_grow_with_a_leaf(dtype, shape):
             update = jax.jit(tx.update, donate_argnums=donated)
             memory = update.lower(leaf, state, leaf).compile().memory_analysis()
             assert memory.temp_size_in_bytes < copies + 2**24
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (200, 200)])
+@pytest.mark.parametrize(("name", "value"), [("clip", 0.5), ("bound", 0.01)])
+def test_settings_may_be_traced_and_differentiated_by(name, value, shape):
+    param = jnp.linspace(0, 3, shape[0] * shape[1]).reshape(shape)
+
+    def total(value):
+        rule = rules.build("mlp", hidden=3, **{name: value})
+        tx = rule.bind(rule.init(jax.random.key(0)), num_steps=10)
+        return jnp.square(tx.update(jnp.sin(param), tx.init(param), param)[0]).sum()
+
+    with jax.enable_x64(True):
+        param = param.astype(jnp.float64)
+        found = jax.jit(jax.grad(total))(value)
+        step = 1e-6 * value
+        slope = (total(value + step) - total(value - step)) / (2 * step)
+        np.testing.assert_allclose(found, slope, rtol=1e-4)
