@@ -258,6 +258,8 @@ def _finished(how: Settings, filled: Theta, group: Group, made: Array) -> Array:
             update = jax.vmap(update, (1, 0))
         made = update(made, grad.astype(made.dtype))
 
+    if scale is None and how.bound is None:
+        return made
     most = None
     if how.bound is not None:
         most = jnp.asarray(how.bound * how.step_mult, made.dtype)

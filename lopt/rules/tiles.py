@@ -73,7 +73,10 @@ def means(function: Callable[..., Any], tiled: Any, ndim: int) -> Any:
             new = of_tile(*jax.tree.map(tile.cut, (over, *tiled)))
             return jax.tree.map(lambda x, y: x + tile.sum(y), sums, new)
 
-        zeros = jax.tree.map(lambda x: jnp.zeros([], x.dtype), like)
+        # Made from the arrays, so that they vary where those do inside `shard_map`.
+        firsts = [x.ravel()[0] for x in jax.tree.leaves((over, tiled))]
+        zero: Any = sum(jnp.zeros_like(x) for x in firsts)
+        zeros = jax.tree.map(lambda x: zero.astype(x.dtype), like)
         return _loop(add, zeros, over.shape, limit())
 
     sums = locally(loop, (), tuple(tiled[1:]), tiled[0], sums=True)

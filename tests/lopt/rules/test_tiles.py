@@ -163,3 +163,20 @@ def test_settings_may_be_traced_and_differentiated_by(name, value, shape):
         step = 1e-6 * value
         slope = (total(value + step) - total(value - step)) / (2 * step)
         np.testing.assert_allclose(found, slope, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("kind", ["exp", "normalised"])
+def test_large_tensors_are_updated_inside_shard_map(kind):
+    rule = rules.build("mlp", **dict(hidden=3) | KINDS[kind])
+    tx = rule.bind(rule.init(jax.random.key(0)), num_steps=10)
+
+    def update(param):
+        return tx.update(jnp.sin(param), tx.init(param), param)[0]
+
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("x")
+    mapped = jax.shard_map(update, mesh=mesh, in_specs=spec, out_specs=spec)
+    param = jnp.linspace(0, 3, 99).reshape(9, 11)
+    found, expected = jax.jit(mapped)(param), jax.jit(update)(param)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
