@@ -88,7 +88,14 @@ def mlp(
             call = entries.Call(how, theta, now(count=count), filled)
             return entries.updated(call, *leaves)
 
-        return _transformation(start, updated)
+        jitted = jax.jit(updated)
+
+        def once(*args):
+            # Else loops would be compiled anew at each call outside of `jit`.
+            known = all(map(checks.is_known, jax.tree.leaves((theta, num_steps, args))))
+            return (jitted if known else updated)(*args)
+
+        return _transformation(start, once)
 
     return LearnedOptimizer(functools.partial(_init, how), bind, adam=_adam)
 

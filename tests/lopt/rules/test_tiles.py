@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lopt import rules
-from lopt.rules import groups, tiles
+from lopt.rules import entries, groups, tiles
 
 ENTRIES = 32  # of a tile here
 SHAPES = [(97,), (1, 97), (97, 1), (13, 7), (2, 3, 50), (5, 2, 3, 4), (33, 33)]
@@ -180,3 +180,17 @@ def test_large_tensors_are_updated_inside_shard_map(kind):
     param = jnp.linspace(0, 3, 99).reshape(9, 11)
     found, expected = jax.jit(mapped)(param), jax.jit(update)(param)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_updates_outside_of_jit_are_traced_once(monkeypatch):
+    traced, updated = [], entries.updated
+    monkeypatch.setattr(
+        entries, "updated", lambda *args: traced.append(1) or updated(*args)
+    )
+    rule = rules.build("mlp", hidden=3)
+    tx = rule.bind(rule.init(jax.random.key(0)), num_steps=10)
+    param = jnp.ones((3, 4))
+    state = tx.init(param)
+    for _ in range(3):
+        _, state = tx.update(param, state, param)
+    assert len(traced) == 1
