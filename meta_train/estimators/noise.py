@@ -181,7 +181,8 @@ def normals(keys: jax.Array, like: list[jax.Array]) -> list[jax.Array]:
     """Returns normal arrays like others, each from its key.
 
     Small ones of a dtype are drawn together, in one program instead of one for each:
-    JAX draws the first entries alike whatever the size.
+    JAX draws the first entries alike whatever the size, by keys that are partitionable,
+    as they are by default.
     """
     found: list[Any] = [None] * len(like)
     together: dict[Any, list[int]] = {}
