@@ -177,7 +177,7 @@ def _normal(key: jax.Array, theta: Theta, scales: Any) -> Theta:
     return tree.unflatten(noise)
 
 
-def normals(keys: jax.Array, like: list[jax.Array]) -> list[jax.Array]:
+def normals(keys: jax.Array, like: list[Any]) -> list[jax.Array]:
     """Returns normal arrays like others, each from its key.
 
     Small ones of a dtype are drawn together, in one program instead of one for each:
