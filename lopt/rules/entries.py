@@ -11,6 +11,7 @@ from lopt.rules import features, groups, heads, history, network, settings, tile
 from lopt.rules.groups import Group
 from lopt.rules.history import History
 from lopt.rules.layout import Layout
+from lopt.rules.network import Start
 from lopt.rules.settings import Settings
 from lopt.types import Array, Features, Theta
 
@@ -55,7 +56,7 @@ class Joined(NamedTuple):
     Attributes:
       parts: of which the inputs are made that vary by entry.
       scales: of these inputs.
-      start: of the first layer, a list.
+      start: of the first layer.
       still: whether a tensor may not move; None where the head does not ask.
     """
 
@@ -71,21 +72,23 @@ def updated(
     """Returns the updates and the new histories of all tensors, each [*p]."""
     call = call._replace(matrices=sum(p.ndim >= 2 for p in params))
     updates, pasts = [jnp.zeros_like(p) for p in params], list(pasts)
-    for part in groups.parts(params):
+    # Joined units of a wide layer would not fit the cache.
+    joined = network.unrolled(call.theta["network"])
+    for part in groups.parts(params, joined=joined):
         some = [groups.stacked(indices, grads, params, pasts) for indices in part]
         for indices, pair in zip(part, _updated(call, some), strict=True):
             each = groups.unstacked(pair, len(indices))
             for i, (update, past) in zip(indices, each, strict=True):
                 updates[i], pasts[i] = update.astype(params[i].dtype), past
-                if update.size <= tiles.limit():  # one that was joined with others
+                if len(part) > 1:  # one that was joined with others
                     updates[i] = shard_alike(updates[i], params[i])[0]
     return updates, pasts
 
 
 def _updated(call: Call, together: list[Group]) -> list[tuple[Array, History]]:
-    """Returns updates and new histories of a large tensor, or of some small ones.
+    """Returns updates and new histories of a group, or of several small ones.
 
-    Small ones go through the network together.
+    Several go through the network together.
     """
     how, decays = call.how, call.theta["decays"]
     together = [
@@ -98,10 +101,10 @@ def _updated(call: Call, together: list[Group]) -> list[tuple[Array, History]]:
         for g in together
     ]
     weights = Weights(call.theta["network"], call.filled, settings.traced(how))
-    grad = together[0].grad
-    if grad.size > tiles.limit() or tiles.parted(grad):
-        seen = _seen(call, together[0], given[0])
-        made = [_mapped(settings.static(how), _inputs, weights, seen, grad)]
+    if len(together) == 1:
+        (group,) = together
+        seen = _seen(call, group, *given)
+        made = [_mapped(settings.static(how), _inputs, weights, seen, group.grad)]
     else:
         made = _together(call, weights, together, given)
     updates = (
@@ -137,7 +140,7 @@ def _together(
     squares = layout.means([jnp.square(x) for x in features.full(parts)])
     seen = [_seen(call, *x) for x in zip(together, given, squares, strict=True)]
     starts = [_start(how, weights, *x) for x in zip(seen, grads, strict=True)]
-    start = [layout.join(x) for x in zip(*starts, strict=True)]
+    start = jax.tree.map(lambda *x: layout.join(x), *starts)
     scales = layout.spread([x.scales.full for x in seen])
     still = None
     if seen[0].still is not None:
@@ -192,12 +195,12 @@ def _by(
 
     if not (settings.head_of(how).local or settings.head_of(how).scale):
         return function(weights, seen, grad)
-    return tiles.mapped(function, weights, seen, grad, least)
+    return tiles.mapped(function, weights, seen, grad, least, apart=inputs is _inputs)
 
 
 def _inputs(
     how: Settings, weights: Weights, seen: Seen, grad: Array
-) -> tuple[list, list, Any]:
+) -> tuple[list, Start, Any]:
     """Returns inputs that vary by entry, start of the first layer, and Adam's step."""
     full = features.full(features.parts(grad, seen.given))
     start = _start(how, weights, seen, grad)
@@ -206,15 +209,15 @@ def _inputs(
 
 def _joined_inputs(
     how: Settings, weights: Weights, seen: Joined, grad: Array
-) -> tuple[list, list, Any]:
+) -> tuple[list, Start, Any]:
     """Returns what `_inputs` does, of several tensors."""
     full = features.full(seen.parts)
     return _normalised(how, weights, full, seen.scales, seen.start)
 
 
 def _normalised(
-    how: Settings, weights: Weights, full: list, scales: Array, start: list
-) -> tuple[list, list, Any]:
+    how: Settings, weights: Weights, full: list, scales: Array, start: Start
+) -> tuple[list, Start, Any]:
     """Returns what `_inputs` does, of inputs that are not normalised."""
     adam = None
     if how.nominal:
@@ -225,7 +228,7 @@ def _normalised(
     return [features.normalised(*x, how.clip) for x in pairs], start, adam
 
 
-def _start(how: Settings, weights: Weights, seen: Seen, grad: Array) -> list:
+def _start(how: Settings, weights: Weights, seen: Seen, grad: Array) -> Start:
     """Returns what the first layer makes of inputs that do not vary by entry."""
     raw = features.raw(grad, seen.given)
     row, col = (features.normalised(raw[i], seen.scales[i], how.clip) for i in (1, 2))

@@ -11,6 +11,9 @@ from lopt.rules.history import History
 from lopt.types import Array
 
 STACKED = 5  # least small tensors of one shape that are stacked
+JOINED = (
+    2**12
+)  # most entries of one that is joined with others, which gathers its parts
 
 
 class Group(NamedTuple):
@@ -22,10 +25,11 @@ class Group(NamedTuple):
     ndim: int  # of one tensor
 
 
-def parts(params: list[Array]) -> list[list[list[int]]]:
+def parts(params: list[Array], *, joined: bool) -> list[list[list[int]]]:
     """Returns which tensors go together, in groups of one shape and dtype.
 
-    A part is a large tensor, or some groups of small ones.
+    A part is a tensor, or a stack of small ones, or, if `joined`, groups of very small
+    ones.
     """
     alone: list[list[list[int]]] = []
     small: dict[Any, list[list[list[int]]]] = {}
@@ -39,6 +43,9 @@ def parts(params: list[Array]) -> list[list[list[int]]]:
     for (shape, dtype), group in groups.items():
         wide = jnp.promote_types(dtype, jnp.float32)
         parts = small.setdefault(wide, [])
+        if not joined or math.prod(shape) > JOINED:
+            alone += [[some] for some in _cut(group, math.prod(shape))]
+            continue
         for some in _cut(group, math.prod(shape)):
             size = math.prod(shape) * len(some)
             if size > left.get(wide, 0):

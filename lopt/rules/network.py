@@ -1,6 +1,7 @@
 """The per-parameter MLP, applied to every entry of a tensor at once."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,23 +45,38 @@ def unrolled(theta: Theta) -> bool:
     return theta["w0"]["full"].shape[1] <= UNROLLED
 
 
-def first(theta: Theta, inputs: Features) -> list:
+class Start(NamedTuple):
+    """What reaches the first layer beside the inputs that vary by entry.
+
+    Attributes:
+      inputs: more inputs, normalised, with size 1 where they do not vary.
+      units: what is added to each unit, a list, likewise.
+    """
+
+    inputs: list
+    units: list
+
+
+def first(theta: Theta, inputs: Features) -> Start:
     """Returns what the first layer makes of inputs that do not vary by entry.
 
-    A list of what each unit gets, with size 1 where the inputs do not vary.
+    A wide layer takes those of rows and columns beside those of entries: more products
+    cost less than one more pass over all of its units.
 
     Args:
       theta: as from `init`.
       inputs: arrays [f, *p]; `full` is not used.
     """
+    summed = ("row", "col", "tensor") if unrolled(theta) else ("tensor",)
     parts = [
         jnp.einsum("f...,fh->h...", getattr(inputs, kind), theta["w0"][kind])
-        for kind in ("row", "col", "tensor")
+        for kind in summed
     ]
-    return [sum(x) for x in zip(*map(jnp.unstack, parts), theta["b0"], strict=True)]
+    units = [sum(x) for x in zip(*map(jnp.unstack, parts), theta["b0"], strict=True)]
+    return Start([] if unrolled(theta) else [*inputs.row, *inputs.col], units)
 
 
-def apply(theta: Theta, full: Sequence, start: Sequence) -> list:
+def apply(theta: Theta, full: Sequence, start: Start) -> list:
     """Returns the outputs for every entry of a tensor of shape [*p], a list of [*p].
 
     A small network is written out unit by unit, so that XLA makes one pass of it that
@@ -75,7 +91,7 @@ def apply(theta: Theta, full: Sequence, start: Sequence) -> list:
     if not unrolled(theta):
         return by_products(theta, full, start)
     w = theta["w0"]["full"]
-    units = [_sum(x, w[:, j], full) for j, x in enumerate(start)]
+    units = [_sum(x, w[:, j], full) for j, x in enumerate(start.units)]
     for i in range(1, _layers(theta)):
         units = [jax.nn.relu(x) for x in units]
         w, b = theta[f"w{i}"], theta[f"b{i}"]
@@ -83,17 +99,25 @@ def apply(theta: Theta, full: Sequence, start: Sequence) -> list:
     return units
 
 
-def by_products(theta: Theta, full: Sequence, start: Sequence) -> list:
+def by_products(theta: Theta, full: Sequence, start: Start) -> list:
     """Returns what `apply` does, by products of matrices.
 
-    Units are the last axis, along which such products are fastest on CPUs.
+    Units are the first axis, so that no large array is transposed; weights are.
     """
-    x = jnp.einsum("f...,fh->...h", jnp.stack(full), theta["w0"]["full"])
-    x = x + jnp.stack(start, -1)
+    w = theta["w0"]["full"]
+    if start.inputs:
+        w = jnp.concatenate([theta["w0"][kind] for kind in ("full", "row", "col")])
+    inputs = [jnp.broadcast_to(x, full[0].shape) for x in (*full, *start.inputs)]
+    x = _product(w, jnp.stack(inputs)) + jnp.stack(start.units)
     for i in range(1, _layers(theta)):
-        x = jnp.einsum("...k,kh->...h", jax.nn.relu(x), theta[f"w{i}"])
-        x = x + theta[f"b{i}"].reshape(*[1] * (x.ndim - 1), -1)
-    return list(jnp.unstack(x, axis=-1))
+        b = theta[f"b{i}"].reshape(-1, *[1] * (x.ndim - 1))
+        x = _product(theta[f"w{i}"], jax.nn.relu(x)) + b
+    return list(x)
+
+
+def _product(weights: Array, x: Array) -> Array:
+    """Returns [h, *p] of weights [k, h], which are transposed first, and [k, *p]."""
+    return jax.lax.dot_general(weights.T, x, (((1,), (0,)), ((), ())))
 
 
 def _sum(start: jax.Array, weights: jax.Array, inputs: Sequence[jax.Array]) -> Array:

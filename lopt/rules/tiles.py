@@ -22,6 +22,8 @@ def mapped(
     tiled: Any,
     over: Array,
     least: int = 1,
+    *,
+    apart: bool = True,
 ) -> Array:
     """Returns `function(whole, tiled, over)`, which may lie where `over` did.
 
@@ -32,23 +34,29 @@ def mapped(
       over: a tensor, or a stack of small ones.
       least: fewest tiles, if there are so many entries. A loop over two keeps XLA from
         making the function anew for each use of its result.
+      apart: whether devices may have parts of `over`.
     """
     if over.size <= min(limit(), -(-over.size // least)) or parted(over):
         return function(whole, tiled, over).astype(over.dtype)
     of_tile = jax.checkpoint(function)
 
     def loop(whole: Any, tiled: Any, over: Array) -> Array:
-        def put(tile: _Tile, out: Array) -> Array:
+        def put(tile: _Tile, carry: tuple) -> tuple:
+            # The last tile is put here: XLA uses one core to make what it also puts.
+            out, last, starts = carry
+            out = jax.lax.dynamic_update_slice(out, last, starts)
             old = tile.cut(out)
             made = of_tile(whole, jax.tree.map(tile.cut, tiled), old)
             made = jnp.where(tile.new, made.astype(out.dtype), old)  # each entry once
-            return jax.lax.dynamic_update_slice(out, made, tile.starts)
+            return out, made, jnp.stack(tile.starts)
 
-        return _loop(put, over, over.shape, min(limit(), -(-over.size // least)))
+        entries = min(limit(), -(-over.size // least))
+        starts = jnp.zeros(over.ndim, int)
+        first = jax.lax.dynamic_slice(over, starts, sizes(over.shape, entries))
+        out, *last = _loop(put, (over, first, starts), over.shape, entries)
+        return jax.lax.dynamic_update_slice(out, *last)
 
-    if over.size <= limit():
-        return loop(whole, tiled, over)
-    return locally(loop, whole, tiled, over)
+    return locally(loop, whole, tiled, over) if apart else loop(whole, tiled, over)
 
 
 def means(function: Callable[..., Any], tiled: Any, ndim: int) -> Any:

@@ -19,6 +19,8 @@ SPLIT = {
     "rows": ((256, 192), P("x")), "columns": ((192, 256), P(None, "y")),
     "both": ((256, 192), P("x", "y")), "whole": ((300, 300), P()),
     "vector": ((2**16,), P(("x", "y"))), "small": ((8, 4), P("x")),
+    "smaller": ((4, 8), P("x")), "middle": ((128, 128), P(None, "y")),
+    **{f"stacked{i}": ((64, 80), P("x")) for i in range(5)},
 }
 keys = jax.random.split(jax.random.key(0), len(SPLIT))
 params = {
@@ -35,8 +37,8 @@ for args in ({"signal": True, "nominal": 0.5}, {"head": "normalised", "bound": 2
     state = tx.init(split[1])
     update = jax.jit(tx.update).lower(split[0], state, split[1]).compile()
     found, after = update(split[0], state, split[1])
-    sent = r"= \\w+\\[([\\d,]*)\\]\\S* (?:all-|collective-)"
-    sizes = re.findall(sent, update.as_text())
+    sent = re.findall(r"= (.*) (?:all-|collective-)[\\w-]*\\(", update.as_text())
+    sizes = [x for line in sent for x in re.findall(r"\\w\\[([\\d,]*)\\]", line)]
     count = [eval("*".join(x.split(",")) or "1") for x in sizes]
     rows = {}
     for name in SPLIT:
