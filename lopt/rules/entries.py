@@ -70,13 +70,16 @@ def updated(
     call: Call, grads: list[Array], params: list[Array], pasts: list[History]
 ) -> tuple[list[Array], list[History]]:
     """Returns the updates and the new histories of all tensors, each [*p]."""
-    call = call._replace(matrices=sum(p.ndim >= 2 for p in params))
+    traced, how = settings.traced(call.how), settings.static(call.how)
+    matrices = sum(p.ndim >= 2 for p in params)
     updates, pasts = [jnp.zeros_like(p) for p in params], list(pasts)
     # Joined units of a wide layer would not fit the cache.
     joined = network.unrolled(call.theta["network"])
     for part in groups.parts(params, joined=joined):
         some = [groups.stacked(indices, grads, params, pasts) for indices in part]
-        for indices, pair in zip(part, _updated(call, some), strict=True):
+        ndims, arrays = tuple(g.ndim for g in some), [g[:3] for g in some]
+        pairs = _updated(how, matrices, ndims, traced, call[1:4], arrays)
+        for indices, pair in zip(part, pairs, strict=True):
             each = groups.unstacked(pair, len(indices))
             for i, (update, past) in zip(indices, each, strict=True):
                 updates[i], pasts[i] = update.astype(params[i].dtype), past
@@ -85,15 +88,27 @@ def updated(
     return updates, pasts
 
 
-def _updated(call: Call, together: list[Group]) -> list[tuple[Array, History]]:
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _updated(
+    how: Settings, matrices: int, ndims: tuple, traced: dict, rest: Any, arrays: list
+) -> list[tuple[Array, History]]:
     """Returns updates and new histories of a group, or of several small ones.
 
-    Several go through the network together.
+    Several go through the network together. Those of equal shapes are traced once.
+
+    Args:
+      how: settings, those of `traced` without a meaning.
+      matrices: tensors of two axes or more in the model.
+      ndims: of one tensor of each group.
+      traced: settings that are traced.
+      rest: of `Call`, between `how` and `matrices`.
+      arrays: gradients, parameters and histories of each group.
     """
+    call = Call(how._replace(**traced), *rest, matrices=matrices)
     how, decays = call.how, call.theta["decays"]
     together = [
-        g._replace(past=history.update(decays, g.grad, g.past, how.axes, g.ndim))
-        for g in together
+        Group(grad, param, history.update(decays, grad, past, how.axes, ndim), ndim)
+        for (grad, param, past), ndim in zip(arrays, ndims, strict=True)
     ]
     relative = how.eps == "relative"
     given = [
@@ -113,10 +128,10 @@ def _updated(call: Call, together: list[Group]) -> list[tuple[Array, History]]:
     return [(x, g.past) for x, g in zip(updates, together, strict=True)]
 
 
-def _seen(call: Call, group: Group, given: features.Seen, full: Any = None) -> Seen:
-    """Returns what the network sees of a tensor; `full` as in `mean_squares`."""
+def _seen(call: Call, group: Group, given: features.Seen, known: Any = None) -> Seen:
+    """Returns what the network sees of a tensor; `known` as in `mean_squares`."""
     grad, ndim = group.grad, group.ndim
-    squares = features.mean_squares(grad, given, ndim, full)
+    squares = features.mean_squares(grad, given, ndim, known)
     constant = call.time.astype(given.history.second.dtype)
     constant = constant.reshape(-1, *[1] * grad.ndim)
     if call.how.signal:
@@ -139,7 +154,7 @@ def _together(
     parts = jax.tree.map(lambda *x: layout.join(x), *each)
     squares = layout.means([jnp.square(x) for x in features.full(parts)])
     seen = [_seen(call, *x) for x in zip(together, given, squares, strict=True)]
-    starts = [_start(how, weights, *x) for x in zip(seen, grads, strict=True)]
+    starts = [_start(how, weights, x) for x in seen]
     start = jax.tree.map(lambda *x: layout.join(x), *starts)
     scales = layout.spread([x.scales.full for x in seen])
     still = None
@@ -203,7 +218,7 @@ def _inputs(
 ) -> tuple[list, Start, Any]:
     """Returns inputs that vary by entry, start of the first layer, and Adam's step."""
     full = features.full(features.parts(grad, seen.given))
-    start = _start(how, weights, seen, grad)
+    start = _start(how, weights, seen)
     return _normalised(how, weights, full, seen.scales.full, start)
 
 
@@ -228,10 +243,10 @@ def _normalised(
     return [features.normalised(*x, how.clip) for x in pairs], start, adam
 
 
-def _start(how: Settings, weights: Weights, seen: Seen, grad: Array) -> Start:
+def _start(how: Settings, weights: Weights, seen: Seen) -> Start:
     """Returns what the first layer makes of inputs that do not vary by entry."""
-    raw = features.raw(grad, seen.given)
-    row, col = (features.normalised(raw[i], seen.scales[i], how.clip) for i in (1, 2))
+    pairs = zip(features.lines(seen.given), seen.scales[1:3], strict=True)
+    row, col = (features.normalised(*x, how.clip) for x in pairs)
     return network.first(weights.net, Features([], row, col, seen.constant))
 
 

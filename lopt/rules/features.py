@@ -137,46 +137,42 @@ def full(parts: Parts) -> list:
     return made + [x * y for x, y in zip(m, by_m, strict=True)]
 
 
-def raw(grad: Array, given: Seen) -> Features:
-    """Returns the inputs, not normalised, of all that vary over a tensor.
+def lines(given: Seen) -> tuple[Array, Array]:
+    """Returns the inputs, not normalised, that vary by row or by column: 6 [*p] each.
 
-    Those that vary by entry are a list.
+    Below rank 2 both are those of the factored moments, which vary by entry.
     """
     pasts = given.history.row, given.history.row
     if given.center is not None:
         pasts = given.history.row, given.history.col
     row, col = (jnp.stack(x) / given.unit[None] for x in pasts)
     row, col = (jnp.concatenate([x, jax.lax.rsqrt(x + 1e-8)]) for x in (row, col))
-    return Features(full(parts(grad, given)), row, col, [])
+    return row, col
 
 
-def mean_squares(grad: Array, given: Seen, ndim: int, full: Any = None) -> Features:
+def mean_squares(grad: Array, given: Seen, ndim: int, known: Any = None) -> Features:
     """Returns the mean of the square of each input over its tensor, axes of size 1.
 
     Args:
       grad: [*p], or stacked.
       given: of it.
       ndim: of one tensor.
-      full: those of the inputs that vary by entry, if they are known.
+      known: those of the inputs that vary by entry, if they are known.
     """
-    if full is None and given.center is None:
+    if known is None:
 
         def squares(grad: Any, given: Seen) -> list:
-            full, row, _, _ = raw(grad, given)
-            return [jnp.square(x) for x in [*full, *row]]
+            made = full(parts(grad, given))
+            if given.center is None:
+                made += [*lines(given)[0]]
+            return [jnp.square(x) for x in made]
 
         found = tiles.means(squares, (grad, given), ndim)
-        row = jnp.stack(found[FULL:])
-        return Features(jnp.stack(found[:FULL]), row, row, [])
-
-    def of_entries(grad: Any, given: Seen) -> list:
-        return [jnp.square(x) for x in raw(grad, given).full]
-
-    if full is None:
-        full = jnp.stack(tiles.means(of_entries, (grad, given), ndim))
-    _, row, col, _ = raw(grad, given)
-    row, col = (_mean(jnp.square(x), ndim) for x in (row, col))
-    return Features(full, row, col, [])
+        if given.center is None:
+            return Features(found[:FULL], found[FULL:], found[FULL:], [])
+        known = found
+    row, col = (_mean(jnp.square(x), ndim) for x in lines(given))
+    return Features(known, row, col, [])
 
 
 def scales(squares: Features) -> Features:
@@ -189,7 +185,7 @@ def normalised(x: Array, scale: Array, clip: Any) -> Array:
     """Returns inputs as the network takes them.
 
     Args:
-      x: one or more, as from `raw`.
+      x: one or more, as from `full` or `lines`.
       scale: theirs, as from `scales`.
       clip: bound of the normalised inputs, or None. In a tensor of N entries one of
         them may be sqrt(N), more than a rule has seen that was trained on smaller

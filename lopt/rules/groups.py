@@ -11,9 +11,8 @@ from lopt.rules.history import History
 from lopt.types import Array
 
 STACKED = 5  # least small tensors of one shape that are stacked
-JOINED = (
-    2**12
-)  # most entries of one that is joined with others, which gathers its parts
+# Most entries of one that is joined with others, so gathered where a mesh splits it.
+JOINED = 2**12
 
 
 class Group(NamedTuple):

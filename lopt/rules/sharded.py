@@ -31,11 +31,12 @@ def locally(
       whole: tree of arrays that it needs whole.
       tiled: tree of arrays with the axes of `over`, or size 1 in their place, last.
       over: a tensor.
-      sums: whether it returns sums over all entries, a tree of scalars.
+      sums: whether it returns sums over all entries, an array of one axis.
     """
     shape = over.shape
 
     def partition(mesh: Mesh, args: Any, result: Any) -> Any:
+        del result
         spec = _even(mesh, shape, args[-1].sharding.spec)
         names = tuple(name for entry in spec for name in _names(entry))
 
@@ -48,15 +49,12 @@ def locally(
         )
         nowhere = NamedSharding(mesh, P())
         first = jax.tree.map(lambda x: nowhere, args[0])
-        made = jax.tree.map(
-            lambda x: nowhere if sums else NamedSharding(mesh, P(*spec)), result
-        )
+        made = nowhere if sums else NamedSharding(mesh, P(*spec))
         return mesh, lower, made, (first, *placed)
 
     split = custom_partitioning(function)
-    count = len(jax.tree.leaves(jax.eval_shape(function, whole, tiled, over)))
     split.def_partition(
-        partition, sharding_rule=_rule(shape, whole, (tiled, over), sums * count)
+        partition, sharding_rule=_rule(shape, whole, (tiled, over), sums)
     )
 
     @custom_vmap
@@ -74,7 +72,7 @@ def locally(
     return differentiable(whole, tiled, over)
 
 
-def _rule(shape: tuple[int, ...], whole: Any, tiled: Any, sums: int) -> str:
+def _rule(shape: tuple[int, ...], whole: Any, tiled: Any, sums: bool) -> str:
     """Returns which axes of operands and results are split alike, as an einsum."""
     names = iter(f"x{i}" for i in range(10**6))
 
@@ -89,8 +87,7 @@ def _rule(shape: tuple[int, ...], whole: Any, tiled: Any, sums: int) -> str:
     ]
     operands += [alike(x) for x in jax.tree.leaves(tiled)]
     entries = " ".join(f"d{i}" for i in range(len(shape)))
-    results = [""] * sums or [entries]
-    return f"{', '.join(operands)} -> {', '.join(results)}"
+    return f"{', '.join(operands)} -> {next(names) if sums else entries}"
 
 
 def _even(mesh: Mesh, shape: tuple[int, ...], spec: Any) -> list:

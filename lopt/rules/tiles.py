@@ -59,11 +59,11 @@ def mapped(
     return locally(loop, whole, tiled, over) if apart else loop(whole, tiled, over)
 
 
-def means(function: Callable[..., Any], tiled: Any, ndim: int) -> Any:
-    """Returns the means of a tree of arrays `function(*tiled)` over their last axes.
+def means(function: Callable[..., list], tiled: Any, ndim: int) -> Array:
+    """Returns the means of n arrays `function(*tiled)` over their last axes, [n, ...].
 
     Args:
-      function: as in `mapped`.
+      function: as in `mapped`, of which it returns a list.
       tiled: sequence, as in `mapped`, of which the first is a tensor or a stack.
       ndim: how many axes are those of one tensor; they stay, with size 1.
     """
@@ -71,24 +71,24 @@ def means(function: Callable[..., Any], tiled: Any, ndim: int) -> Any:
     size = math.prod(shape[len(shape) - ndim :])
     if math.prod(shape) <= limit() or parted(tiled[0]):
         last = tuple(range(-ndim, 0))
-        return jax.tree.map(lambda x: x.mean(last, keepdims=True), function(*tiled))
+        return jnp.stack([x.mean(last, keepdims=True) for x in function(*tiled)])
     of_tile = jax.checkpoint(function)
 
-    def loop(whole: tuple, tiled: Any, over: Array) -> Any:
+    def loop(whole: tuple, tiled: Any, over: Array) -> Array:
         like = jax.eval_shape(function, over, *tiled)
 
-        def add(tile: _Tile, sums: Any) -> Any:
+        def add(tile: _Tile, sums: Array) -> Array:
             new = of_tile(*jax.tree.map(tile.cut, (over, *tiled)))
-            return jax.tree.map(lambda x, y: x + tile.sum(y), sums, new)
+            return sums + jnp.stack([tile.sum(x) for x in new])
 
         # Made from the arrays, so that they vary where those do inside `shard_map`.
         firsts = [x.ravel()[0] for x in jax.tree.leaves((over, tiled))]
         zero: Any = sum(jnp.zeros_like(x) for x in firsts)
-        zeros = jax.tree.map(lambda x: zero.astype(x.dtype), like)
+        zeros = jnp.broadcast_to(zero.astype(like[0].dtype), len(like))
         return _loop(add, zeros, over.shape, limit())
 
     sums = locally(loop, (), tuple(tiled[1:]), tiled[0], sums=True)
-    return jax.tree.map(lambda x: (x / size).reshape([1] * len(shape)), sums)
+    return (sums / size).reshape(-1, *[1] * len(shape))
 
 
 def limit() -> int:

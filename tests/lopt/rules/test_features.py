@@ -18,9 +18,11 @@ def normalised(shape, clip):
     ones = jnp.ones(shape)
     seen = features.seen(ones, past, relative=True, axes="size", ndim=ndim)
     scales = features.scales(features.mean_squares(grad, seen, ndim))
-    found = features.raw(grad, seen)
-    pairs = [*zip(found.full, scales.full, strict=True)]
-    pairs += [(found.row, scales.row), (found.col, scales.col)]
+    full, lines = features.full(features.parts(grad, seen)), features.lines(seen)
+    pairs = [
+        *zip(full, scales.full, strict=True),
+        *zip(lines, scales[1:3], strict=True),
+    ]
     return [np.asarray(features.normalised(*pair, clip)) for pair in pairs]
 
 

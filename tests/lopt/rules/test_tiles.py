@@ -47,9 +47,11 @@ def test_each_entry_changes_once_and_as_it_would_at_once(shape):
 def test_means_count_each_entry_once(shape):
     x, y = operands(shape)
     ndim = len(shape)
-    found = jax.jit(lambda x, y: tiles.means(lambda x, y: x + y, (x, y), ndim))
-    assert found(x, y).shape == (1,) * ndim
-    np.testing.assert_allclose(found(x, y).item(), (x + y).mean(), rtol=1e-4, atol=1e-6)
+    means = jax.jit(lambda x, y: tiles.means(lambda x, y: [x + y, x * y], (x, y), ndim))
+    found = means(x, y)
+    assert found.shape == (2, *[1] * ndim)
+    expected = (x + y).mean(), (x * y).mean()
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 97, 3)])
