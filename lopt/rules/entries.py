@@ -104,7 +104,8 @@ def _updated(
       rest: of `Call`, between `how` and `matrices`.
       arrays: gradients, parameters and histories of each group.
     """
-    call = Call(how._replace(**traced), *rest, matrices=matrices)
+    theta, time, filled = rest
+    call = Call(how._replace(**traced), theta, time, filled, matrices)
     how, decays = call.how, call.theta["decays"]
     together = [
         Group(grad, param, history.update(decays, grad, past, how.axes, ndim), ndim)
