@@ -211,7 +211,10 @@ def _by(
 
     if not (settings.head_of(how).local or settings.head_of(how).scale):
         return function(weights, seen, grad)
-    return tiles.mapped(function, weights, seen, grad, least, apart=inputs is _inputs)
+    apart = inputs is _inputs
+    return tiles.mapped(
+        function, weights, seen, grad, least=least, apart=apart, later=True
+    )
 
 
 def _inputs(

@@ -24,6 +24,7 @@ def mapped(
     least: int = 1,
     *,
     apart: bool = True,
+    later: bool = False,
 ) -> Array:
     """Returns `function(whole, tiled, over)`, which may lie where `over` did.
 
@@ -35,26 +36,33 @@ def mapped(
       least: fewest tiles, if there are so many entries. A loop over two keeps XLA from
         making the function anew for each use of its result.
       apart: whether devices may have parts of `over`.
+      later: whether a tile is put into its place a turn later: XLA uses one core to
+        make what it puts in the same turn.
     """
     if over.size <= min(limit(), -(-over.size // least)) or parted(over):
         return function(whole, tiled, over).astype(over.dtype)
     of_tile = jax.checkpoint(function)
 
     def loop(whole: Any, tiled: Any, over: Array) -> Array:
-        def put(tile: _Tile, carry: tuple) -> tuple:
-            # The last tile is put here: XLA uses one core to make what it also puts.
-            out, last, starts = carry
-            out = jax.lax.dynamic_update_slice(out, last, starts)
+        def made(tile: _Tile, out: Array) -> Array:
             old = tile.cut(out)
-            made = of_tile(whole, jax.tree.map(tile.cut, tiled), old)
-            made = jnp.where(tile.new, made.astype(out.dtype), old)  # each entry once
-            return out, made, jnp.stack(tile.starts)
+            new = of_tile(whole, jax.tree.map(tile.cut, tiled), old)
+            return jnp.where(tile.new, new.astype(out.dtype), old)  # each entry once
+
+        def put(tile: _Tile, out: Array) -> Array:
+            return jax.lax.dynamic_update_slice(out, made(tile, out), tile.starts)
+
+        def put_last(tile: _Tile, carry: tuple) -> tuple:
+            out = jax.lax.dynamic_update_slice(*carry)
+            return out, made(tile, out), jnp.stack(tile.starts)
 
         entries = min(limit(), -(-over.size // least))
+        if not later:
+            return _loop(put, over, over.shape, entries)
         starts = jnp.zeros(over.ndim, int)
         first = jax.lax.dynamic_slice(over, starts, sizes(over.shape, entries))
-        out, *last = _loop(put, (over, first, starts), over.shape, entries)
-        return jax.lax.dynamic_update_slice(out, *last)
+        carry = _loop(put_last, (over, first, starts), over.shape, entries)
+        return jax.lax.dynamic_update_slice(*carry)
 
     return locally(loop, whole, tiled, over) if apart else loop(whole, tiled, over)
 
