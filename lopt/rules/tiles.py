@@ -1,4 +1,7 @@
-"""Work on a large tensor, done tile by tile, so that nothing else than it is large."""
+"""Work on a large tensor, done tile by tile, so that nothing else than it is large.
+
+Or, on a GPU, by a kernel.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lopt.rules import kernel
 from lopt.rules.sharded import locally
 from lopt.types import Array
 
@@ -36,8 +40,12 @@ def mapped(
         making the function anew for each use of its result.
       apart: whether devices may have parts of `over`.
     """
-    if over.size <= min(limit(), -(-over.size // least)) or parted(over):
+
+    def at_once(whole: Any, tiled: Any, over: Array) -> Array:
         return function(whole, tiled, over).astype(over.dtype)
+
+    if parted(over):
+        return at_once(whole, tiled, over)
     of_tile = jax.checkpoint(function)
 
     def loop(whole: Any, tiled: Any, over: Array) -> Array:
@@ -56,7 +64,14 @@ def mapped(
         out, *last = _loop(put, (over, first, starts), over.shape, entries)
         return jax.lax.dynamic_update_slice(out, *last)
 
-    return locally(loop, whole, tiled, over) if apart else loop(whole, tiled, over)
+    small = over.size <= min(limit(), -(-over.size // least))
+    plain = at_once if small else loop
+    if apart and kernel.chosen(over):
+        fast = kernel.mapped(function, plain)
+        return locally(fast, whole, tiled, over, plain=plain)
+    if small or not apart:
+        return plain(whole, tiled, over)
+    return locally(loop, whole, tiled, over)
 
 
 def means(function: Callable[..., Any], tiled: Any, ndim: int) -> Any:
@@ -69,10 +84,15 @@ def means(function: Callable[..., Any], tiled: Any, ndim: int) -> Any:
     """
     shape = tiled[0].shape
     size = math.prod(shape[len(shape) - ndim :])
-    if math.prod(shape) <= limit() or parted(tiled[0]):
+    small = math.prod(shape) <= limit()
+    fast = ndim == len(shape) and kernel.chosen(tiled[0])
+    if (small and not fast) or parted(tiled[0]):
         last = tuple(range(-ndim, 0))
         return jax.tree.map(lambda x: x.mean(last, keepdims=True), function(*tiled))
     of_tile = jax.checkpoint(function)
+
+    def at_once(whole: tuple, tiled: Any, over: Array) -> Any:
+        return jax.tree.map(jnp.sum, function(over, *tiled))
 
     def loop(whole: tuple, tiled: Any, over: Array) -> Any:
         like = jax.eval_shape(function, over, *tiled)
@@ -87,7 +107,11 @@ def means(function: Callable[..., Any], tiled: Any, ndim: int) -> Any:
         zeros = jax.tree.map(lambda x: zero.astype(x.dtype), like)
         return _loop(add, zeros, over.shape, limit())
 
-    sums = locally(loop, (), tuple(tiled[1:]), tiled[0], sums=True)
+    plain = at_once if small else loop
+    adds = plain
+    if fast:
+        adds = kernel.summed(lambda whole, tiled, over: function(over, *tiled), plain)
+    sums = locally(adds, (), tuple(tiled[1:]), tiled[0], sums=True, plain=plain)
     return jax.tree.map(lambda x: (x / size).reshape([1] * len(shape)), sums)
 
 
