@@ -185,7 +185,7 @@ def _call(
 
     used = sorted({x.operand for x in recipe.given()})
     operands = [recipe.operands[i] for i in used]
-    # Of what is true or false kernels know no arrays in memory.
+    # Kernels load no booleans.
     operands = [x.astype(jnp.int8) if x.dtype == bool else x for x in operands]
 
     def kernel(*refs: Any) -> None:

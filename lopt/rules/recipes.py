@@ -63,7 +63,10 @@ def recipe(function: Callable[..., Any], whole: Any, tiled: Any, over: Array) ->
 
 def computed(step: Made, args: list, shape: tuple[int, ...]) -> Array:
     """Returns what an operation makes of arrays, which are broadcast to a shape."""
-    return step.operation(*(jnp.broadcast_to(x, shape) for x in args))
+    wide = [
+        x if jnp.shape(x) == shape else jnp.broadcast_to(x, shape) for x in args
+    ]  # JAX takes its time even where there is nothing to do
+    return step.operation(*wide)
 
 
 def _array(x: Any, operands: list[Array]) -> Any:

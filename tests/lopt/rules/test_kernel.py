@@ -12,9 +12,9 @@ SHAPES = [(), (97,), (13, 7), (3, 45), (2, 1, 31), (5, 2, 3, 4)]
 LEAVES = {"scalar": (), "vector": (37,), "matrix": (7, 13), "cube": (3, 5, 7)}
 LEAVES["filter"] = (2, 1, 3, 19)
 KINDS = {
-    "exp": {"signal": True, "nominal": 0.5, "clip": 4.0, "bound": 2.0, "layers": 1},
+    "exp": {"signal": True, "nominal": 0.5, "clip": 4.0, "bound": 2.0, "hidden": 2},
     "normalised": {"head": "normalised", "bound": 2.0, "axes": "fans"},
-    "absolute": {"eps": "absolute"},
+    "absolute": {"eps": "absolute", "layers": 2},
 }
 # Sums are of other order, and weights of rows are added up first.
 NEAR = {"float32": 1e-5, "bfloat16": 2**-7}
@@ -90,7 +90,7 @@ def test_means_count_each_entry_once(shape, dtype):
 
 def updates(kind, dtype, leaves):
     """Returns a rule's update, and arguments for it after a first one."""
-    rule = rules.build("mlp", hidden=4, **KINDS[kind])
+    rule = rules.build("mlp", **dict(hidden=4, layers=1) | KINDS[kind])
     tx = rule.bind(rule.init(jax.random.key(0)), num_steps=10)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     params = {
