@@ -5,6 +5,10 @@ beside Optax's AdamW and Muon in the same process: best time of several, times o
 all taken in turns; temporaries as the compiler says. Gradients and state are donated,
 as they are where a whole step is a program. Results go into `docs/update_cost.json` and
 `docs/update_cost.png`; the table is printed.
+
+On a GPU, `python -m benchmarks.update_cost 6 7 8 9` gives each rule a second row, of
+updates that `lopt.rules.kernels("off")` leaves to XLA, and results go into
+`docs/update_cost_gpu.json` and `docs/update_cost_gpu.png`.
 """
 
 import json
@@ -22,15 +26,19 @@ from matplotlib.axes import Axes
 import lopt
 from common import canvas, machine
 from common.canvas import LIGHT
+from lopt.rules import kernels
 
-RECORD = pathlib.Path(__file__).parent.parent / "docs" / "update_cost.json"
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
 EXPONENTS, SECONDS = (4, 5, 6, 7, 8), 6.0  # seconds that one optimizer may take
 REFERENCE = "adamw"
+PLAIN = " without kernels"
 
 
 def optimizers() -> dict[str, optax.GradientTransformation]:
     """Returns what is measured, the reference first."""
     rules = {name: lopt.load(name, num_steps=200) for name in lopt.released()}
+    if jax.default_backend() == "gpu":
+        rules |= {name + PLAIN: rule for name, rule in rules.items()}
     return {REFERENCE: optax.adamw(1e-3), "muon": optax.contrib.muon(1e-3)} | rules
 
 
@@ -76,7 +84,10 @@ def measured(exponent: int) -> list[dict[str, Any]]:
     rows = 2 ** (exponent * 10 // 6)  # not square, nor of round sizes
     shape = rows, round(10**exponent / rows)
     params = 0.02 * jax.random.normal(jax.random.key(0), shape)
-    found = {name: compiled(tx, params) for name, tx in optimizers().items()}
+    found = {}
+    for name, tx in optimizers().items():
+        with kernels("off" if name.endswith(PLAIN) else "auto"):
+            found[name] = compiled(tx, params)
     seconds = timed({name: call for name, (_, call) in found.items()})
     table = []
     for name, (program, _) in found.items():
@@ -101,7 +112,7 @@ def plot(rows: list[dict[str, Any]]) -> bytes:
         def draw(axes: Axes) -> None:
             colours = (*LIGHT.baselines[:2], *LIGHT.candidates)
             for i, name in enumerate(dict.fromkeys(x["optimizer"] for x in rows)):
-                look = {"color": colours[i], "ls": canvas.DASHES[i % 5]}
+                look = {"color": colours[i % len(colours)], "ls": canvas.DASHES[i % 5]}
                 some = [x for x in rows if x["optimizer"] == name]
                 at = [x["parameters"] for x in some]
                 values = [max(x[key] / scale, 1e-3) for x in some]
@@ -135,8 +146,10 @@ def main() -> None:
             )
         jax.clear_caches()
     record = {"machine": machine.machine(), "rows": table}
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    RECORD.with_suffix(".png").write_bytes(plot(table))
+    backend = jax.default_backend()
+    path = DOCS / f"update_cost{'' if backend == 'cpu' else '_' + backend}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".png").write_bytes(plot(table))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ FILES = {
     "common": "__init__ names checks settings overrides disk command_line machine "
     "canvas",
     "lopt": "_commands names checks types mup schedules baselines/spaces "
-    "baselines/builder baselines/* baselines/__init__ rules/sharded rules/tiles "
+    "baselines/builder baselines/* baselines/__init__ rules/sharded rules/scalars "
+    "rules/recipes rules/blocks rules/kernel rules/tiles "
     "rules/history rules/features rules/network rules/heads rules/settings "
-    "rules/layout rules/groups rules/entries rules/* rules/__init__ stacking "
-    "artifact guard catalogue __init__",
+    "rules/layout rules/groups rules/seen rules/entries rules/* rules/__init__ "
+    "stacking artifact guard catalogue __init__",
     "tasks": "base data/embedded data/own data/stored data/disk data/__init__ "
     "data/prepare networks/__init__ networks/draws networks/layers networks/attention "
     "networks/objectives networks/recurrence families/supervised "

@@ -5,6 +5,7 @@ from typing import Any
 
 from lopt import names
 from lopt.rules import mlp, weight_decay
+from lopt.rules.kernel import kernels as kernels
 from lopt.types import LearnedOptimizer
 
 RULES = {"mlp": mlp.mlp, "weight_decay": weight_decay.weight_decay}

@@ -1,69 +1,29 @@
 """Updates of tensors: a large one in tiles, small ones together."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.shard_alike import shard_alike
 
-from lopt.rules import features, groups, heads, history, network, settings, tiles
+from lopt.rules import (
+    features,
+    groups,
+    heads,
+    history,
+    kernel,
+    network,
+    settings,
+    tiles,
+)
 from lopt.rules.groups import Group
 from lopt.rules.history import History
 from lopt.rules.layout import Layout
 from lopt.rules.network import Start
+from lopt.rules.seen import Call, Joined, Seen, Weights
 from lopt.rules.settings import Settings
 from lopt.types import Array, Features, Theta
-
-
-class Call(NamedTuple):
-    """What all tensors of one update share."""
-
-    how: Settings
-    theta: Theta
-    time: Any  # [t]
-    filled: Theta  # of `history`
-    matrices: int = 0  # tensors of two axes or more
-
-
-class Weights(NamedTuple):
-    """What all tensors share."""
-
-    net: Theta
-    filled: Theta  # as in `Call`
-    traced: dict[str, Any]  # settings that are traced
-
-
-class Seen(NamedTuple):
-    """What the network sees of a tensor, or of each of a stack, or of a tile.
-
-    Attributes:
-      given: what the inputs are made of.
-      scales: of the inputs.
-      constant: inputs that do not vary over a tensor.
-      still: whether it may not move; None where the head does not ask.
-    """
-
-    given: features.Seen
-    scales: Features
-    constant: Any
-    still: Any
-
-
-class Joined(NamedTuple):
-    """What the network sees of several tensors, in an array of `Layout`.
-
-    Attributes:
-      parts: of which the inputs are made that vary by entry.
-      scales: of these inputs.
-      start: of the first layer.
-      still: whether a tensor may not move; None where the head does not ask.
-    """
-
-    parts: features.Parts
-    scales: Any
-    start: Any
-    still: Any
 
 
 def updated(
@@ -72,13 +32,14 @@ def updated(
     """Returns the updates and the new histories of all tensors, each [*p]."""
     traced, how = settings.traced(call.how), settings.static(call.how)
     matrices = sum(p.ndim >= 2 for p in params)
+    way = tiles.limit(), kernel.mode()
     updates, pasts = [jnp.zeros_like(p) for p in params], list(pasts)
     # Joined units of a wide layer would not fit the cache.
     joined = network.unrolled(call.theta["network"])
     for part in groups.parts(params, joined=joined):
         some = [groups.stacked(indices, grads, params, pasts) for indices in part]
         ndims, arrays = tuple(g.ndim for g in some), [g[:3] for g in some]
-        pairs = _updated(how, matrices, ndims, traced, call[1:4], arrays)
+        pairs = _updated(way, how, matrices, ndims, traced, call[1:4], arrays)
         for indices, pair in zip(part, pairs, strict=True):
             each = groups.unstacked(pair, len(indices))
             for i, (update, past) in zip(indices, each, strict=True):
@@ -88,15 +49,22 @@ def updated(
     return updates, pasts
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _updated(
-    how: Settings, matrices: int, ndims: tuple, traced: dict, rest: Any, arrays: list
+    way: tuple[int, str],
+    how: Settings,
+    matrices: int,
+    ndims: tuple[int, ...],
+    traced: dict[str, Any],
+    rest: tuple,
+    arrays: list[tuple],
 ) -> list[tuple[Array, History]]:
     """Returns updates and new histories of a group, or of several small ones.
 
     Several go through the network together. Those of equal shapes are traced once.
 
     Args:
+      way: how it is done, which else a trace from before might not show.
       how: settings, those of `traced` without a meaning.
       matrices: tensors of two axes or more in the model.
       ndims: of one tensor of each group.
@@ -104,6 +72,7 @@ def _updated(
       rest: of `Call`, between `how` and `matrices`.
       arrays: gradients, parameters and histories of each group.
     """
+    del way
     theta, time, filled = rest
     call = Call(how._replace(**traced), theta, time, filled, matrices)
     how, decays = call.how, call.theta["decays"]

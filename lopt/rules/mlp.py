@@ -11,6 +11,7 @@ from lopt import checks
 from lopt.names import known
 from lopt.rules import entries, features, history, network
 from lopt.rules.history import History
+from lopt.rules.seen import Call
 from lopt.rules.settings import Settings, head_of
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
@@ -85,7 +86,7 @@ def mlp(
 
         def updated(count, *leaves):
             filled = history.filled(theta["decays"], count)
-            call = entries.Call(how, theta, now(count=count), filled)
+            call = Call(how, theta, now(count=count), filled)
             return entries.updated(call, *leaves)
 
         jitted = jax.jit(updated)

@@ -20,6 +20,7 @@ def locally(
     over: Array,
     *,
     sums: bool = False,
+    plain: Callable[[Any, Any, Array], Any] | None = None,
 ) -> Any:
     """Returns `function(whole, tiled, over)`, made by each device for its part of it.
 
@@ -32,8 +33,10 @@ def locally(
       tiled: tree of arrays with the axes of `over`, or size 1 in their place, last.
       over: a tensor.
       sums: whether it returns sums over all entries, an array of one axis.
+      plain: does what `function` does, under `vmap` and in derivatives; by default
+        `function`.
     """
-    shape = over.shape
+    shape, plain = over.shape, plain or function
 
     def partition(mesh: Mesh, args: Any, result: Any) -> Any:
         del result
@@ -64,11 +67,11 @@ def locally(
     @batched.def_vmap
     def _(size: int, axes: Any, *args: Any) -> Any:
         axes = jax.tree.map(lambda x: 0 if x else None, axes)
-        made = jax.vmap(function, tuple(axes), axis_size=size)(*args)
+        made = jax.vmap(plain, tuple(axes), axis_size=size)(*args)
         return made, jax.tree.map(lambda x: True, made)
 
     differentiable = jax.custom_jvp(lambda *args: batched(*args))
-    differentiable.defjvp(lambda at, along: jax.jvp(function, at, along))
+    differentiable.defjvp(lambda at, along: jax.jvp(plain, at, along))
     return differentiable(whole, tiled, over)
 
 

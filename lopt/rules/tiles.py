@@ -1,4 +1,7 @@
-"""Work on a large tensor, done tile by tile, so that nothing else than it is large."""
+"""Work on a large tensor, done tile by tile, so that nothing else than it is large.
+
+Or, on a GPU, by a kernel.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lopt.rules import kernel
 from lopt.rules.sharded import locally
 from lopt.types import Array
 
@@ -39,8 +43,12 @@ def mapped(
       later: whether a tile is put into its place a turn later: XLA uses one core to
         make what it puts in the same turn.
     """
-    if over.size <= min(limit(), -(-over.size // least)) or parted(over):
+
+    def at_once(whole: Any, tiled: Any, over: Array) -> Array:
         return function(whole, tiled, over).astype(over.dtype)
+
+    if parted(over):
+        return at_once(whole, tiled, over)
     of_tile = jax.checkpoint(function)
 
     def loop(whole: Any, tiled: Any, over: Array) -> Array:
@@ -64,7 +72,14 @@ def mapped(
         carry = _loop(put_last, (over, first, starts), over.shape, entries)
         return jax.lax.dynamic_update_slice(*carry)
 
-    return locally(loop, whole, tiled, over) if apart else loop(whole, tiled, over)
+    small = over.size <= min(limit(), -(-over.size // least))
+    plain = at_once if small else loop
+    if apart and kernel.chosen(over):
+        fast = kernel.mapped(function, plain)
+        return locally(fast, whole, tiled, over, plain=plain)
+    if small or not apart:
+        return plain(whole, tiled, over)
+    return locally(loop, whole, tiled, over)
 
 
 def means(function: Callable[..., list], tiled: Any, ndim: int) -> Array:
@@ -77,10 +92,15 @@ def means(function: Callable[..., list], tiled: Any, ndim: int) -> Array:
     """
     shape = tiled[0].shape
     size = math.prod(shape[len(shape) - ndim :])
-    if math.prod(shape) <= limit() or parted(tiled[0]):
+    small = math.prod(shape) <= limit()
+    fast = ndim == len(shape) and kernel.chosen(tiled[0])
+    if (small and not fast) or parted(tiled[0]):
         last = tuple(range(-ndim, 0))
         return jnp.stack([x.mean(last, keepdims=True) for x in function(*tiled)])
     of_tile = jax.checkpoint(function)
+
+    def at_once(whole: tuple, tiled: Any, over: Array) -> Array:
+        return jnp.stack([x.sum() for x in function(over, *tiled)])
 
     def loop(whole: tuple, tiled: Any, over: Array) -> Array:
         like = jax.eval_shape(function, over, *tiled)
@@ -95,7 +115,11 @@ def means(function: Callable[..., list], tiled: Any, ndim: int) -> Array:
         zeros = jnp.broadcast_to(zero.astype(like[0].dtype), len(like))
         return _loop(add, zeros, over.shape, limit())
 
-    sums = locally(loop, (), tuple(tiled[1:]), tiled[0], sums=True)
+    plain = at_once if small else loop
+    adds = plain
+    if fast:
+        adds = kernel.summed(lambda whole, tiled, over: function(over, *tiled), plain)
+    sums = locally(adds, (), tuple(tiled[1:]), tiled[0], sums=True, plain=plain)
     return (sums / size).reshape(-1, *[1] * len(shape))
 
 

@@ -13,3 +13,10 @@ def test_rows_have_times_over_adamw_and_temporaries(monkeypatch):
         assert row["ratio"] == row["seconds"] / rows["adamw"]["seconds"]
         assert 0 <= row["temporaries"] < 2**24, name
         assert row["state"] >= 8 * row["parameters"], name
+
+
+def test_on_gpus_each_rule_is_measured_without_kernels_too(monkeypatch):
+    names = list(update_cost.optimizers())
+    monkeypatch.setattr(update_cost.jax, "default_backend", lambda: "gpu")
+    more = [name + update_cost.PLAIN for name in names if name not in ("adamw", "muon")]
+    assert list(update_cost.optimizers()) == names + more

@@ -13,6 +13,7 @@ import jax, jax.numpy as jnp
 jax.config.update("jax_num_cpu_devices", 4)
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from lopt import rules
+from lopt.rules import kernel, tiles
 
 mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
 SPLIT = {
@@ -51,6 +52,21 @@ for args in ({"signal": True, "nominal": 0.5}, {"head": "normalised", "bound": 2
             ),
         }
     print(json.dumps({"sent": max(count), "rows": rows}))
+
+x = jnp.sin(jnp.arange(96.0)).reshape(12, 8)
+both = NamedSharding(mesh, P("x", "y"))
+args = jnp.float32(2), x[:1], jax.device_put(x, both)
+with kernel.kernels("interpret"):
+    entries = jax.jit(lambda *args: tiles.mapped(lambda w, t, x: w * t + x, *args))
+    means = jax.jit(lambda *args: tiles.means(lambda x, t: [x * t], args, 2))
+    programs = entries.lower(*args), means.lower(args[2], args[1])
+entries, means = (x.compile() for x in programs)
+print(json.dumps({
+    "entries": bool(jnp.allclose(entries(*args), 2 * x[:1] + x)),
+    "mean": bool(jnp.allclose(means(args[2], args[1]), (x * x[:1]).mean(), 1e-4)),
+    "alike": entries(*args).sharding.is_equivalent_to(both, 2),
+    "sends": "all-" in entries.as_text(),
+}))
 """
 
 
@@ -67,12 +83,16 @@ def found():
 
 
 def test_updates_are_those_of_one_device_and_placed_as_parameters_are(found):
-    assert len(found) == 2
-    for kind in found:
+    assert len(found) == 3
+    for kind in found[:2]:
         for name, row in kind["rows"].items():
             assert row["difference"] < 1e-5, name
             assert row["alike"], name
 
 
 def test_no_device_sends_more_than_small_tensors_rows_and_columns(found):
-    assert all(0 < kind["sent"] <= 1024 for kind in found)
+    assert all(0 < kind["sent"] <= 1024 for kind in found[:2])
+
+
+def test_each_device_may_use_kernels_for_its_part(found):
+    assert found[2] == {"entries": True, "mean": True, "alike": True, "sends": False}
