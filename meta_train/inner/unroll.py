@@ -70,7 +70,7 @@ def window(
         return (after, began | due, ended), seen._replace(ended=due)
 
     inputs = jnp.arange(most), _neighbours(given), fresh_keys
-    start = worker, worker.step < 0, ended
+    start = worker, worker.step < 0, ended  # no run began yet, in any worker
     (after, _, ended), steps = jax.lax.scan(body, start, inputs)
     return after, steps, ended
 
