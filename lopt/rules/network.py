@@ -1,11 +1,13 @@
 """The per-parameter MLP, applied to every entry of a tensor at once."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from lopt.rules import tiles
 from lopt.types import Array, Features, Key, Theta
 
 
@@ -107,7 +109,11 @@ def by_products(theta: Theta, full: Sequence, start: Start) -> list:
     w = theta["w0"]["full"]
     if start.inputs:
         w = jnp.concatenate([theta["w0"][kind] for kind in ("full", "row", "col")])
-    inputs = [jnp.broadcast_to(x, full[0].shape) for x in (*full, *start.inputs)]
+    placed = jax.typeof(full[0]).sharding if tiles.parted(full[0]) else None
+    spread = functools.partial(
+        jnp.broadcast_to, shape=full[0].shape, out_sharding=placed
+    )
+    inputs = [*full, *map(spread, start.inputs)]
     x = _product(w, jnp.stack(inputs)) + jnp.stack(start.units)
     for i in range(1, _layers(theta)):
         b = theta[f"b{i}"].reshape(-1, *[1] * (x.ndim - 1))
