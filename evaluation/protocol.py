@@ -22,6 +22,7 @@ from evaluation.runs.tuning import Tuning, sequential
 from lopt.baselines import BASELINES, Baseline
 from tasks import suites
 from tasks.base import TaskFamily
+from tasks.costs import batch_size
 
 LOOKS = 20
 COMPILING = 2e10  # operations in whose time a cell is about compiled
@@ -233,10 +234,13 @@ def _trials(entrant: Baseline, plan: Plan) -> int:
 
 def _said(place: Place, growth: Any, reference: Baseline | None) -> dict[str, Any]:
     """Returns what a report says of a task."""
+    family = place.track.family
     return {
-        "family": place.track.family.name,
+        "family": family.name,
         "num_steps": place.num_steps,
         "params": place.params,
+        "batch": batch_size(family)._asdict(),
+        "flops": place.flops,
         "program": place.program,
         "growth": growth and growth._asdict(),
         "twin": reference and cells.twin(reference, place),
