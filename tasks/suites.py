@@ -194,6 +194,19 @@ def find(name: str) -> Mapping[str, Entry]:
     return found
 
 
+def on_cpu(suite: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the tasks of a suite without those for an accelerator.
+
+    Args:
+      suite: {task: entry, or a family and its number of steps}.
+    """
+    return {
+        name: entry
+        for name, entry in suite.items()
+        if not (isinstance(entry, Entry) and entry.accelerator)
+    }
+
+
 def maybe(name: str) -> Mapping[str, Entry] | None:
     """Returns a suite, or None for a name of something else."""
     try:

@@ -38,8 +38,9 @@ DIGESTS = {
 
 
 def plain(one):
-    """Returns what an entry says, as when there were no floors."""
-    return {k: x for k, x in one._asdict().items() if k != "floor" or x}
+    """Returns what an entry says, as when there were no floors or accelerators."""
+    new = ("floor", "accelerator")
+    return {k: x for k, x in one._asdict().items() if k not in new or x}
 
 
 @functools.cache
