@@ -1,6 +1,7 @@
 """`ConfigDict` -> `Run`: everything that one config describes, built."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -141,7 +142,7 @@ def _build(
             seed=seed,
             mesh=mesh,
         ),
-        data=jax.device_put(data, NamedSharding(mesh, PartitionSpec())),
+        data=_everywhere(data, mesh),
         whole=whole,
         inner_steps=mixed.steps,
         outer=outer,
@@ -150,6 +151,13 @@ def _build(
         validation=validation,
         scores=scores,
     )
+
+
+def _everywhere(data: Any, mesh: Mesh) -> Any:
+    """Returns arrays that this process has, on every device of every process."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    replicated = functools.partial(jax.make_array_from_process_local_data, whole)
+    return jax.tree.map(replicated, data)
 
 
 def _rule(

@@ -19,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from common import disk
+from meta_train import hosts
 
 SUMS = "SHA256SUMS"
 SPARE = 2**20  # bytes that a disk must have beyond the arrays of a checkpoint
@@ -71,7 +72,7 @@ def save(
         _need(directory, sum(x.nbytes for x in jax.tree.leaves(state)))
         keeper.save(step, args=items, force=True)
         keeper.wait_until_finished()
-        if jax.process_index() == 0:
+        if hosts.first():
             _seal(directory)
 
 
@@ -107,14 +108,13 @@ def restore(keeper: ocp.CheckpointManager, template: Any) -> Restored | None:
       template: a pytree of arrays with the structure, shapes, types and
         shardings of the saved one; its values are not read.
     """
-    for step in sorted(keeper.all_steps(), reverse=True):
-        directory = Path(keeper.directory) / str(step)
-        fault = damage(directory)
-        if fault is None:
-            return _read(keeper, step, template)
-        _put_aside(directory, fault)
+    if hosts.first():
+        _put_damaged_aside(keeper)
+    hosts.wait()
     keeper.reload()
-    return None
+    step = keeper.latest_step()
+    hosts.check_same(checkpoint=step)
+    return None if step is None else _read(keeper, step, template)
 
 
 def newest(keeper: ocp.CheckpointManager) -> Path | None:
@@ -150,12 +150,21 @@ def _read(keeper: ocp.CheckpointManager, step: int, template: Any) -> Restored:
         state=ocp.args.StandardRestore(shapes), notes=ocp.args.JsonRestore()
     )
     found = keeper.restore(step, args=items)
-    keeper.reload()
     return Restored(step=step, state=found.state, notes=found.notes)
 
 
+def _put_damaged_aside(keeper: ocp.CheckpointManager) -> None:
+    """Renames the damaged steps that are newer than the newest whole one."""
+    for step in sorted(keeper.all_steps(), reverse=True):
+        directory = Path(keeper.directory) / str(step)
+        fault = damage(directory)
+        if fault is None:
+            return
+        _put_aside(directory, fault)
+
+
 def _put_aside(directory: Path, fault: str) -> None:
-    warnings.warn(f"Damaged checkpoint passed over. {fault}", stacklevel=3)
+    warnings.warn(f"Damaged checkpoint passed over. {fault}", stacklevel=4)
     aside = directory.with_name(f"{directory.name}.damaged")
     count = 1
     while aside.exists():

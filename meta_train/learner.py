@@ -1,19 +1,21 @@
 """One meta-step: estimate, clip, outer optimizer, average; one program a family."""
 
 import functools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lopt.types import LearnedOptimizer
-from meta_train.estimators import Estimate, Estimator
+from meta_train import programs
+from meta_train.estimators import Estimate, Estimator, mixture
 from tasks import costs
+
+BLOCK = 1_024  # meta-steps whose families are drawn at once
 
 
 class MetaState(NamedTuple):
@@ -39,21 +41,25 @@ class Learner(NamedTuple):
 
     Attributes:
       init: makes the first state.
-      step: one meta-step, by the program of the family whose turn it is.
-      program: (state, data, draw) -> (state, metrics), jitted, for each of `draws`.
-      draws: places of families; None alone where there is one.
+      step: one meta-step, by the program of the family whose turn it is. Its third
+        argument is the number of meta-steps done; without it, the host waits for the
+        device to tell.
+      programs: one jitted meta-step for each family.
+      arguments: (state, data, place of a family) -> arguments of its program.
     """
 
     init: Callable[[Any], MetaState]
-    step: Callable[[MetaState, Any], tuple[MetaState, dict[str, jax.Array]]]
-    program: Callable[..., tuple[MetaState, dict[str, jax.Array]]] | None = None
-    draws: tuple[int | None, ...] = ()
+    step: Callable[..., tuple[MetaState, dict[str, jax.Array]]]
+    programs: list[Any]
+    arguments: Callable[[MetaState, Any, int], tuple]
 
-    def trace(self, data: Any) -> None:
-        """Raises what a meta-step of any family would."""
+    def trace(self, data: Any) -> list[Any]:
+        """Returns the traced programs, or raises what a meta-step would."""
         state = jax.eval_shape(self.init, data)
-        for draw in self.draws:
-            self.program.eval_shape(state, data, draw)
+        return [
+            program.trace(*self.arguments(state, data, place))
+            for place, program in enumerate(self.programs)
+        ]
 
     def compile(self, data: Any, say: Callable[[str], Any] = str) -> None:
         """Compiles all programs side by side; else each waits for its first turn.
@@ -62,14 +68,9 @@ class Learner(NamedTuple):
           data: of all families.
           say: takes a line of what is to come: how many there are, about how long.
         """
-        state = jax.eval_shape(self.init, data)
-        traced = [self.program.trace(state, data, draw) for draw in self.draws]
-        if traced:
+        if traced := self.trace(data):
             say(f"compiling meta-steps: {costs.compiling(*traced)}")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            lowered = (program.lower() for program in traced)
-            for compiling in [pool.submit(program.compile) for program in lowered]:
-                compiling.result()
+            self.programs[:] = programs.compiled(self.programs, traced)
 
 
 def build(
@@ -102,25 +103,32 @@ def build(
     )
 
     first_state = functools.partial(_first_state, rule, estimator, outer, seed)
-    meta_step = functools.partial(_meta_step, estimator, outer, average, seed)
-    program = jax.jit(
-        meta_step,
-        static_argnums=2,
-        donate_argnums=0,
-        in_shardings=(sharding, replicated),
-        out_shardings=(sharding, replicated),
-    )
     init = jax.jit(first_state, in_shardings=replicated, out_shardings=sharding)
-    draws: tuple = (None,)
-    place = jax.jit(lambda step: estimator.draw(_key(seed, step)))
-    if estimator.draw is not None:
-        draws = tuple(range(len(estimator.sharding.own)))
+    each = [
+        _program(
+            functools.partial(_meta_step, estimate, outer, average, seed),
+            sharding._replace(estimator=_alone(estimator, sharding.estimator, place)),
+            replicated,
+        )
+        for place, estimate in enumerate(estimator.turns or [estimator.estimate])
+    ]
+    family = _plan(estimator, seed)
 
-    def step(state: MetaState, data: Any) -> tuple[MetaState, dict]:
-        draw = int(place(state.step)) if len(draws) > 1 else None
-        return program(state, data, draw)
+    def arguments(state: MetaState, data: Any, place: int) -> tuple:
+        part = state._replace(estimator=_alone(estimator, state.estimator, place))
+        return part, (data[place], np.int32(place)) if estimator.turns else data
 
-    return Learner(init, step, program, draws)
+    def step(
+        state: MetaState, data: Any, done: int | None = None
+    ) -> tuple[MetaState, dict]:
+        place = family(state.step if done is None else done)
+        after, metrics = each[place](*arguments(state, data, place))
+        if estimator.turns:
+            whole = mixture.rejoined(state.estimator, after.estimator, place)
+            after = after._replace(estimator=whole)
+        return after, metrics
+
+    return Learner(init, step, each, arguments)
 
 
 def theta_key(seed: int) -> jax.Array:
@@ -131,6 +139,46 @@ def theta_key(seed: int) -> jax.Array:
 def _key(seed: int, step: jax.Array) -> jax.Array:
     """Returns the key of a meta-step."""
     return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def _plan(estimator: Estimator, seed: int) -> Callable[[Any], int]:
+    """Returns meta-step -> the place of its family.
+
+    Families are drawn in blocks. The next block is drawn while one is in use, so that
+    no meta-step waits for the device.
+    """
+
+    @jax.jit
+    def drawn(first: jax.Array) -> jax.Array:
+        steps = first + jnp.arange(BLOCK, dtype=jnp.int32)
+        return jax.lax.map(lambda step: estimator.draw(_key(seed, step)), steps)
+
+    block = functools.lru_cache(2)(lambda index: drawn(np.int32(index * BLOCK)))
+
+    def family(step: Any) -> int:
+        if estimator.draw is None:
+            return 0
+        index, place = divmod(int(step), BLOCK)
+        now, _ = block(index), block(index + 1)
+        return int(np.asarray(now)[place])
+
+    return family
+
+
+def _alone(estimator: Estimator, state: Any, place: int) -> Any:
+    """Returns the part of an estimator's state, or shardings, that a program takes."""
+    return mixture.alone(state, place) if estimator.turns else state
+
+
+def _program(meta_step: Callable[..., Any], state: Any, rest: Any) -> Any:
+    """Returns a jitted meta-step, given the shardings of its state and of the rest."""
+    return jax.jit(
+        meta_step,
+        donate_argnums=0,
+        in_shardings=(state, rest),
+        out_shardings=(state, rest),
+        keep_unused=True,  # as `programs.compiled` needs
+    )
 
 
 def _first_state(
@@ -156,17 +204,16 @@ def _first_state(
 
 
 def _meta_step(
-    estimator: Estimator,
+    estimate_of: Callable[..., tuple[Estimate, Any]],
     outer: optax.GradientTransformation,
     average: float,
     seed: int,
     state: MetaState,
     data: Any,
-    draw: int | None,
 ) -> tuple[MetaState, dict[str, jax.Array]]:
-    """Returns the state a meta-step on, and its metrics; `draw` is of the family."""
-    args = state.theta, state.estimator, data, _key(seed, state.step)
-    estimate, workers = estimator.estimate(*args, *[draw] * (draw is not None))
+    """Returns the state a meta-step on, and its metrics."""
+    key = _key(seed, state.step)
+    estimate, workers = estimate_of(state.theta, state.estimator, data, key)
     new, update_norm = _updated(outer, average, state, estimate)
     metrics = dict(
         estimate.metrics,

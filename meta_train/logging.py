@@ -40,7 +40,7 @@ class Journal:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         *,
         step: int,
         tensorboard: bool,
@@ -49,13 +49,15 @@ class Journal:
     ) -> None:
         """Opens `path` to go on after meta-step `step`; TensorBoard's lies beside.
 
-        Where metrics say which of `families` was drawn, its loss is written under its
-        name too. `sink` is called with each row.
+        Without a path nothing is written to disk. Where metrics say which of `families`
+        was drawn, its loss is written under its name too. `sink` is called with each
+        row.
         """
         self._sink = sink
-        _keep_until(path, step)
+        if path is not None:
+            _keep_until(path, step)
         self._families = tuple(families)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = open(path or os.devnull, "a", encoding="utf-8")
         self._pending: list[tuple[int, dict[str, Any]]] = []
         self._writer = _tensorboard(path, step) if tensorboard else None
 

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 
 from common import command_line, disk, names
 from common.machine import provenance
-from meta_train import checkpoint
+from meta_train import checkpoint, hosts
 from meta_train.build import Run
 from meta_train.logging import METRICS, VALIDATION, Bar, Journal, last_step, mean
 from meta_train.sections import complete
 from meta_train.validation import Scores
 from meta_train.workdir import refuse_other
-from tasks import costs
 
 # One draw of tasks may fail every worker; so many in a row are theta's fault.
 BARREN_LIMIT = 10
@@ -120,12 +119,13 @@ def _opened(
             f"warning: {workdir / METRICS} goes to meta-step {before}, but there is no "
             f"checkpoint in {path}: the run begins again, and replaces what is there"
         )
-    sink = names.find("sink", run.log.sink, {}) if run.log.sink else None
+    first = hosts.first()
+    sink = names.find("sink", run.log.sink, {}) if run.log.sink and first else None
     journals = [
         Journal(
-            workdir / file,
+            workdir / file if first else None,
             step=progress.step,
-            tensorboard=run.log.tensorboard,
+            tensorboard=run.log.tensorboard and first,
             families=list(run.families),
             sink=sink and sink(workdir, file.removesuffix(".jsonl"), run.config),
         )
@@ -181,7 +181,9 @@ def _advance(progress: Progress, tools: Tools) -> None:
         return bool(every) and (last or progress.step % every == 0)
 
     with _timed(progress):
-        progress.meta, metrics = run.learner.step(progress.meta, run.data)
+        progress.meta, metrics = run.learner.step(
+            progress.meta, run.data, progress.step
+        )
         progress.step += 1
         tools.metrics.add(progress.step, metrics)
         validating, saving = due(run.validation.every), due(run.saving.every)
@@ -232,7 +234,7 @@ def _validate(progress: Progress, tools: Tools) -> None:
     Means of weights along a run are often better than each (arXiv:2203.05482).
     """
     average, count = progress.meta.average, progress.blended
-    _say_validating(average, tools)
+    _begin_validation(average, tools)
     scores = tools.run.scores(average)
     score = _mean(scores)
     tools.validation.add(progress.step, scores)
@@ -256,14 +258,13 @@ def _validate(progress: Progress, tools: Tools) -> None:
         progress.blended = count
 
 
-def _say_validating(average: Any, tools: Tools) -> None:
-    """Says, the first time, what has to be compiled."""
+def _begin_validation(average: Any, tools: Tools) -> None:
+    """Says what is done; the first time it is compiled."""
     what, scores = "meta-validation", tools.run.scores
-    first = what not in tools.compiled and isinstance(scores, Scores)
-    if first:
+    if what not in tools.compiled and isinstance(scores, Scores):
         tools.compiled.append(what)
-        what = f"compiling {what}: {costs.compiling(*scores.programs(average))}"
-    tools.bar.begin(what, aloud=first)
+        scores.compile(average, say=tools.bar.begin)
+    tools.bar.begin(what, aloud=False)
 
 
 def _mean(scores: dict[str, jax.Array]) -> float:

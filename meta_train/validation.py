@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from lopt.types import LearnedOptimizer
+from meta_train import programs
 from meta_train.inner import options
 from meta_train.inner.training import Inner
+from tasks import costs
 from tasks.base import TaskFamily
 
 
@@ -23,15 +25,19 @@ class Scores:
       each: {task: (theta, data) -> score, jitted, and the data}.
     """
 
-    each: Mapping[str, tuple[Any, Any]]
+    each: dict[str, tuple[Any, Any]]
 
     def __call__(self, theta: Any) -> dict[str, jax.Array]:
         """Returns the score of every task."""
         return {name: score(theta, data) for name, (score, data) in self.each.items()}
 
-    def programs(self, theta: Any) -> list[Any]:
-        """Returns the programs as traced, before any is compiled."""
-        return [score.trace(theta, data) for score, data in self.each.values()]
+    def compile(self, theta: Any, say: Callable[[str], Any] = str) -> None:
+        """Compiles all programs side by side, as `Learner.compile` does."""
+        jitted, data = zip(*self.each.values(), strict=True)
+        traced = [score.trace(theta, x) for score, x in self.each.values()]
+        say(f"compiling meta-validation: {costs.compiling(*traced)}")
+        each = zip(programs.compiled(jitted, traced), data, strict=True)
+        self.each.update(zip(self.each, each, strict=True))
 
 
 def scores(
@@ -83,7 +89,8 @@ def scores(
     each = {}
     for name, (family, lengths) in tasks.items():
         inners = {n: built(family=family, horizon=(n, n)) for n in lengths}
-        score = jax.jit(functools.partial(_score, counted, inners))
+        score = functools.partial(_score, counted, inners)
+        score = jax.jit(score, keep_unused=True)  # as `programs.compiled` needs
         each[name] = (score, family.data)
     return Scores(each)
 

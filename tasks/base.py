@@ -27,10 +27,13 @@ class Task(NamedTuple):
         examples the loss is a mean over, if not all of the batch. It is
         (params, key, batch, state) where a task carries state, and aux then holds
         `state`, the next one.
-      batch: (data, key, split) -> batch, drawn on the device; `split` is static.
+      batch: (data, key, split) -> batch, drawn on the device; `split` is static. With
+        `index` it also takes what that returned, and does not draw it again.
       normalise: inner loss -> meta-loss, comparable across families.
       state: what is carried from step to step without being optimized, such as
         running statistics, at the start; a pytree of arrays, mostly empty.
+      index: (data, key, split) -> indices of a batch's examples, where they depend on
+        nothing else, so that those of many steps may be drawn at once; else None.
       gradient: (params, key, batch, state) -> (loss, state, gradient of the params)
         where it is not the gradient of `loss`, as under added noise; else None.
       evaluate: `loss` as on data that are not trained on, where that differs (running
@@ -39,9 +42,10 @@ class Task(NamedTuple):
 
     init: Callable[[Key], Params]
     loss: Callable[..., tuple[jax.Array, Aux]]
-    batch: Callable[[Data, Key, Split], Batch]
+    batch: Callable[..., Batch]
     normalise: Callable[[jax.Array], jax.Array]
     state: State = ()
+    index: Callable[[Data, Key, Split], jax.Array] | None = None
     gradient: Callable[..., tuple[jax.Array, State, Params]] | None = None
     evaluate: Callable[..., tuple[jax.Array, Aux]] | None = None
 

@@ -21,9 +21,10 @@ FILES = {
     "common": "__init__ names checks settings overrides disk command_line machine "
     "canvas",
     "lopt": "_commands names checks types mup schedules baselines/spaces "
-    "baselines/builder baselines/* baselines/__init__ rules/history rules/features "
-    "rules/network rules/heads rules/* rules/__init__ stacking artifact guard "
-    "catalogue __init__",
+    "baselines/builder baselines/* baselines/__init__ rules/sharded rules/tiles "
+    "rules/history rules/features rules/network rules/heads rules/settings "
+    "rules/layout rules/groups rules/entries rules/* rules/__init__ stacking "
+    "artifact guard catalogue __init__",
     "tasks": "base data/embedded data/own data/stored data/disk data/__init__ "
     "data/prepare networks/__init__ networks/draws networks/layers networks/attention "
     "networks/objectives networks/recurrence families/supervised "
@@ -37,10 +38,11 @@ FILES = {
     "report/wording report/verdicts report/summary report/tables report/brief "
     "report/text report/style report/panels report/pictures report/markdown "
     "report/page report/files report/__init__ join __init__ __main__",
-    "meta_train": "__init__ inner/__init__ inner/imitation inner/worker inner/unroll "
-    "inner/training inner/options estimators/buffer estimators/base estimators/noise "
-    "estimators/* estimators/combined estimators/mixture estimators/__init__ "
-    "artifacts/__init__ artifacts/starting learner checkpoint logging workdir "
+    "meta_train": "__init__ inner/__init__ inner/imitation inner/worker "
+    "inner/unroll inner/batches inner/meta_loss inner/objectives inner/training "
+    "inner/options estimators/buffer estimators/base estimators/noise estimators/* "
+    "estimators/combined estimators/mixture estimators/__init__ artifacts/__init__ "
+    "artifacts/starting programs hosts learner checkpoint logging workdir "
     "validation sections keys build loop artifacts/export artifacts/reproduce plot "
     "study/__init__ study/moments study/tables study/compare __main__",
 }

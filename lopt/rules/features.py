@@ -1,18 +1,18 @@
 """From history, gradient and parameter to the inputs of the per-parameter MLP.
 
 The inputs are those of arXiv:2203.11860 ("small_fc_lopt"). 23 of its 39 are constant
-along a row, a column or the whole tensor and are kept at that rank. Features come
-with the scales that normalise them, so that the network can fold the scales into
-its first layer rather than pass over the features once more.
+along a row, a column or the whole tensor and are kept at that rank. Everything but the
+scales that normalise them is made entry by entry, so it can be made in tiles.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lopt.rules.history import AXES, History
+from lopt.rules import tiles
+from lopt.rules.history import History, reduced
 from lopt.types import Array, Features, Float
 
 # Where each feature stands in the paper's order of 39 (time absolute).
@@ -23,6 +23,7 @@ PAPER_ORDER = Features(
     tensor=tuple(range(28, 39)),
 )
 
+FULL = 16  # inputs that vary by entry
 ADAM = 6  # of `full`, the shortest momentum over the root of the second moment
 
 _TAUS = (1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5)
@@ -45,76 +46,165 @@ def time_features(
     return jnp.concatenate([TIME[kind](count, num_steps) for kind in kinds])
 
 
-def features(
-    param: Float[Array, "*p"],
-    grad: Float[Array, "*p"],
-    history: History,
-    *,
-    time: Float[Array, " t"],
-    relative: bool,
-    clip: float | None,
-    filled: Any = None,
-    matrices: int = 0,
-    axes: str = "size",
-) -> tuple[Features, Features]:
-    """Returns the inputs of one tensor and the scale that multiplies each of them.
+class Seen(NamedTuple):
+    """What inputs are made of beside gradients: of a tensor, a stack, or a tile.
+
+    Attributes:
+      param: [*p].
+      history: which contains the gradient.
+      unit: mean square that gradients are relative to; sizes 1.
+      center: means of the history's rows in this unit; None below rank 2.
+    """
+
+    param: Any
+    history: History
+    unit: Any
+    center: Any
+
+
+def seen(
+    param: Array, history: History, *, relative: bool, axes: str, ndim: int
+) -> Seen:
+    """Returns what the inputs of a tensor, or of a stack of them, are made of.
 
     Args:
-      param: [*p].
-      grad: [*p], the gradient that `history` already contains.
-      history: of this tensor.
-      time: [t], not normalised.
+      param: [*p], or stacked.
+      history: which contains the gradient.
       relative: divides gradients by the RMS of the tensor's history and second
         moments by its square first, so that the constants below are relative and the
         inputs do not change when all gradients are multiplied by a constant. With
         False the constants are absolute, as in arXiv:2203.11860.
-      clip: bound of the normalised inputs, time apart; or None. In a tensor of N
-        entries one of them may be sqrt(N), more than a rule has seen that was trained
-        on smaller tensors; there its steps can be of any size.
-      filled: of `history`, to add `signal` to the inputs of the tensor; or None.
-      matrices: as in `signal`.
       axes: over which `history` is factored, a name in `history.AXES`.
-
-    Returns:
-      `Features` and, in the same structure, scales of shape [f], [r], [c], [t].
+      ndim: of one tensor.
     """
-    if relative:
-        grad, history = _rescaled(grad, history)
-    g, (m, v) = grad[None], history[:2]
-    rsqrt_v = jax.lax.rsqrt(v + 1e-6)[None]
-    g_factored, m_factored, row, col = _factored(grad, history, axes)
-    full = jnp.concatenate(
-        [g, param[None], m, v[None], m * rsqrt_v, rsqrt_v, g_factored, m_factored]
+    unit = jnp.ones_like(history.second, shape=[1] * param.ndim)
+    if relative:  # a constant for differentiation
+        unit = _mean(history.second, ndim)
+        unit = jax.lax.stop_gradient(jnp.where(unit > 0, unit, 1))
+    center = None
+    if ndim >= 2:
+        _, d1 = reduced(param.shape, axes, ndim)
+        center = jnp.mean(jnp.stack(history.row) / unit[None], d1, keepdims=True)
+    return Seen(param, history, unit, center)
+
+
+class Parts(NamedTuple):
+    """What inputs that vary by entry are made of, relative to the unit: [*p] or less.
+
+    Attributes:
+      grad: gradient.
+      param: parameter, as it is.
+      momentum: three averages of gradients.
+      second: average of their squares.
+      by_grad: three factors of the gradient.
+      by_momentum: three of the momenta.
+    """
+
+    grad: Any
+    param: Any
+    momentum: Any
+    second: Any
+    by_grad: Any
+    by_momentum: Any
+
+
+def parts(grad: Array, given: Seen) -> Parts:
+    """Returns what inputs that vary by entry are made of."""
+    root, past = jnp.sqrt(given.unit), given.history
+    r = jnp.stack(past.row) / given.unit[None]
+    if given.center is None:
+        by_grad, by_momentum = _bounded_rsqrt(r + 1e-9), jax.lax.rsqrt(r + 1e-6)
+        factors = list(by_grad), list(by_momentum)
+    else:
+        c = jnp.stack(past.col) / given.unit[None]
+        rows, cols = _bounded_rsqrt(r / (given.center + 1e-9)), _bounded_rsqrt(c)
+        both = [x * y for x, y in zip(rows, cols, strict=True)]
+        factors = both, both
+    return Parts(
+        grad / root,
+        given.param.astype(root.dtype),
+        [x / root for x in past.momentum],
+        past.second / given.unit,
+        *factors,
     )
-    row = jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)])
-    col = jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])
-    tensor = time.astype(full.dtype)
-    if filled is not None:
-        signals = signal(grad, history, filled, matrices).astype(full.dtype)
-        tensor = jnp.concatenate([tensor, signals])
-    inputs = Features(full, row, col, tensor)
-    scales = inputs._replace(
-        full=_scale(full),
-        row=_scale(row),
-        col=_scale(col),
-        tensor=jnp.ones_like(tensor),
-    )
-    if clip is not None:
-        inputs = inputs._replace(
-            full=_clip(full, clip / scales.full),
-            row=_clip(row, clip / scales.row),
-            col=_clip(col, clip / scales.col),
-        )
-    # Else XLA computes them anew for each of their uses: twice the time to compile.
-    return jax.lax.optimization_barrier((inputs, scales))
+
+
+def full(parts: Parts) -> list:
+    """Returns the inputs that vary by entry, not normalised: many, and large."""
+    g, p, m, v, by_g, by_m = parts
+    rsqrt_v = jax.lax.rsqrt(v + 1e-6)
+    made = [g, p, *m, v, *(x * rsqrt_v for x in m), rsqrt_v, *(g * x for x in by_g)]
+    return made + [x * y for x, y in zip(m, by_m, strict=True)]
+
+
+def raw(grad: Array, given: Seen) -> Features:
+    """Returns the inputs, not normalised, of all that vary over a tensor.
+
+    Those that vary by entry are a list.
+    """
+    pasts = given.history.row, given.history.row
+    if given.center is not None:
+        pasts = given.history.row, given.history.col
+    row, col = (jnp.stack(x) / given.unit[None] for x in pasts)
+    row, col = (jnp.concatenate([x, jax.lax.rsqrt(x + 1e-8)]) for x in (row, col))
+    return Features(full(parts(grad, given)), row, col, [])
+
+
+def mean_squares(grad: Array, given: Seen, ndim: int, full: Any = None) -> Features:
+    """Returns the mean of the square of each input over its tensor, axes of size 1.
+
+    Args:
+      grad: [*p], or stacked.
+      given: of it.
+      ndim: of one tensor.
+      full: those of the inputs that vary by entry, if they are known.
+    """
+    if full is None and given.center is None:
+
+        def squares(grad: Any, given: Seen) -> list:
+            full, row, _, _ = raw(grad, given)
+            return [jnp.square(x) for x in [*full, *row]]
+
+        found = tiles.means(squares, (grad, given), ndim)
+        row = jnp.stack(found[FULL:])
+        return Features(jnp.stack(found[:FULL]), row, row, [])
+
+    def of_entries(grad: Any, given: Seen) -> list:
+        return [jnp.square(x) for x in raw(grad, given).full]
+
+    if full is None:
+        full = jnp.stack(tiles.means(of_entries, (grad, given), ndim))
+    _, row, col, _ = raw(grad, given)
+    row, col = (_mean(jnp.square(x), ndim) for x in (row, col))
+    return Features(full, row, col, [])
+
+
+def scales(squares: Features) -> Features:
+    """Returns what the inputs are multiplied by, of their mean squares."""
+    full, row, col = (jax.lax.rsqrt(1e-5 + x) for x in squares[:3])
+    return Features(full, row, col, [])
+
+
+def normalised(x: Array, scale: Array, clip: Any) -> Array:
+    """Returns inputs as the network takes them.
+
+    Args:
+      x: one or more, as from `raw`.
+      scale: theirs, as from `scales`.
+      clip: bound of the normalised inputs, or None. In a tensor of N entries one of
+        them may be sqrt(N), more than a rule has seen that was trained on smaller
+        tensors; there its steps can be of any size.
+    """
+    x = x * scale
+    return x if clip is None else jnp.clip(x, -clip, clip)
 
 
 SIGNALS = 8
 
 
 def signal(
-    grad: Float[Array, "*p"], history: History, filled: Any, matrices: int
-) -> Float[Array, " s"]:
+    squares: Features, seen: Seen, filled: Any, matrices: int, ndim: int
+) -> Float[Array, "s *p"]:
     """Returns what tells one tensor's steps to be longer or shorter, within [-5, 5].
 
     The inputs above are normalised over the tensor, so none shows how much of its
@@ -128,53 +218,38 @@ def signal(
     number of such tensors in the model, less 1, because deep models break sooner.
 
     Args:
-      grad: [*p].
-      history: of this tensor, which contains `grad`.
+      squares: of its inputs, as from `mean_squares`.
+      seen: of it.
       filled: as `history.filled` returns, for moments start at zero.
       matrices: tensors of two axes or more among all that are trained.
+      ndim: of one tensor, whose axes have size 1 in what is returned.
     """
-    axes = tuple(range(1, grad.ndim + 1))
-    steady = jnp.mean(jnp.square(history.momentum), axis=axes)
-    steady = steady / jnp.square(filled["momentum"])
-    square = jnp.mean(history.row, axis=axes) / filled["factored"]
-    parts = jnp.concatenate([steady, square[:2], jnp.mean(jnp.square(grad))[None]])
-    wholes = square[jnp.array([0, 1, 2, 2, 2, 0])]
+
+    grad, steady = squares.full[0], squares.full[2:5]
+    steady = [x / jnp.square(filled["momentum"][i]) for i, x in enumerate(steady)]
+    means = tiles.means(
+        lambda *x: [y / x[-1] for y in x[:-1]], (*seen.history.row, seen.unit), ndim
+    )
+    square = [x / filled["factored"][i] for i, x in enumerate(means)]
+    parts = jnp.stack([*steady, *square[:2], grad])
+    wholes = jnp.stack([square[i] for i in (0, 1, 2, 2, 2, 0)])
     large = wholes > 1e-20  # or a share's derivative would overflow
     share = jnp.where(large, parts / jnp.where(large, wholes, 1), 1)
-    known = [float(grad.ndim >= 2), math.log(max(1, matrices)) - 1]
-    return jnp.concatenate([jnp.log(share + 1e-4) / 2, jnp.array(known, share.dtype)])
+    known = [float(ndim >= 2), math.log(max(1, matrices)) - 1]
+    rest = jnp.stack([jnp.full_like(steady[0], x) for x in known])
+    return jnp.concatenate([jnp.log(share + 1e-4) / 2, rest])
 
 
-def _rescaled(grad: jax.Array, history: History) -> tuple[jax.Array, History]:
-    """Divides out the mean square gradient, a constant for differentiation."""
-    mean = jnp.sum(history.second / history.second.size)  # no sum may overflow
-    mean = jax.lax.stop_gradient(jnp.where(mean > 0, mean, 1))
-    rms = jnp.sqrt(mean)
-    row, col = jax.tree.map(lambda x: x / mean, (history.row, history.col))
-    return grad / rms, History(history.momentum / rms, history.second / mean, row, col)
-
-
-def _factored(grad: jax.Array, history: History, axes: str) -> tuple[jax.Array, ...]:
-    """Returns g R C, m R C, r and c; for rank below 2 their unfactored stand-ins."""
-    g, (m, _, r, c) = grad[None], history
-    if grad.ndim < 2:
-        return g * _bounded_rsqrt(r + 1e-9), m * jax.lax.rsqrt(r + 1e-6), r, r
-    _, d1 = AXES[axes](grad.shape)
-    relative_row = r / (jnp.mean(r, axis=d1 + 1, keepdims=True) + 1e-9)
-    factor = _bounded_rsqrt(relative_row) * _bounded_rsqrt(c)
-    return g * factor, m * factor, r, c
+def _mean(x: jax.Array, ndim: int) -> jax.Array:
+    """Returns the mean over a tensor; no sum overflows before it."""
+    size = math.prod(x.shape[x.ndim - ndim :])
+    return jnp.sum(x / size, axis=_last(ndim), keepdims=True)
 
 
 def _bounded_rsqrt(x: jax.Array) -> jax.Array:
     return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
 
 
-def _scale(x: jax.Array) -> jax.Array:
-    """Returns 1 / sqrt(1e-5 + mean square) of each feature over its tensor: [f]."""
-    return jax.lax.rsqrt(1e-5 + jnp.mean(jnp.square(x), axis=tuple(range(1, x.ndim))))
-
-
-def _clip(x: jax.Array, bound: jax.Array) -> jax.Array:
-    """Returns each feature [f, *p] within its bound [f]."""
-    bound = bound.reshape(-1, *[1] * (x.ndim - 1))
-    return jnp.clip(x, -bound, bound)
+def _last(ndim: int) -> tuple[int, ...]:
+    """Returns the axes of one tensor, counted from the last."""
+    return tuple(range(-ndim, 0))

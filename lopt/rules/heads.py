@@ -1,7 +1,7 @@
 """Outputs of the network -> update of one tensor, descent sign included."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,25 @@ from lopt.types import Array, Float, Theta
 class Head(NamedTuple):
     """How many network outputs a head reads, and what it makes of them.
 
-    `update(outputs, grad, *, step_mult, exp_mult)` takes [outputs, *p] and the
-    gradient [*p] and returns the update [*p].
+    Attributes:
+      outputs: how many it reads.
+      update: `update(outputs, grad, *, step_mult, exp_mult)` takes [outputs, *p] and
+        the gradient [*p] of one tensor and returns the update [*p].
+      local: whether each entry of the update depends on the outputs and the gradient
+        at that entry alone; then outputs may be a list.
+      scale: in place of `update`, takes one output [*p], the direction, and how many
+        axes a tensor has, and returns what multiplies it, with axes of size 1 where it
+        does not vary; or None. A tensor does not move whose gradient is exactly 0.
     """
 
     outputs: int
-    update: Callable[..., Float[Array, "*p"]]
+    update: Any
+    local: bool = False
+    scale: Callable[..., Array] | None = None
 
 
 def exp(
-    outputs: Float[Array, "2 *p"],
+    outputs: Any,
     grad: Float[Array, "*p"],
     *,
     step_mult: float,
@@ -31,7 +40,7 @@ def exp(
     """Returns direction times exp(magnitude) (arXiv:2203.11860).
 
     Args:
-      outputs: [2, *p], direction d and log-magnitude e.
+      outputs: two of [*p], direction d and log-magnitude e.
       grad: [*p], not used.
       step_mult: multiplies the update.
       exp_mult: multiplies e.
@@ -41,32 +50,27 @@ def exp(
 
 
 def normalised(
-    outputs: Float[Array, "1 *p"],
-    grad: Float[Array, "*p"],
-    *,
-    step_mult: float,
-    exp_mult: float,
-) -> Float[Array, "*p"]:
-    """Returns the direction at RMS `step_mult` over its last two axes (2602.19142).
+    direction: Float[Array, "*p"], ndim: int, *, step_mult: float, exp_mult: float
+) -> Float[Array, "*p1"]:
+    """Returns what brings the direction to RMS `step_mult` over its last two axes.
 
-    It cannot shrink its own step, so it needs a learning-rate schedule after it. A
-    leaf whose gradient is exactly zero does not move.
+    After arXiv:2602.19142. Such a rule cannot shrink its own step, so it needs a
+    learning-rate schedule after it.
 
     Args:
-      outputs: [1, *p], the direction.
-      grad: [*p].
+      direction: [*p], or stacked.
+      ndim: of one tensor.
       step_mult: RMS of the update.
       exp_mult: not used.
     """
-    (direction,) = outputs
-    axes = tuple(range(max(0, direction.ndim - 2), direction.ndim))
-    mean_square = jnp.mean(jnp.square(direction), axis=axes, keepdims=True)
-    update = -step_mult * direction / jnp.sqrt(mean_square + 1e-9)
-    return jnp.where(jnp.any(grad != 0), update, 0)
+    axes = tuple(range(-min(2, ndim), 0))
+    wide = direction.astype(jnp.promote_types(direction.dtype, jnp.float32))
+    mean_square = jnp.mean(jnp.square(wide), axis=axes, keepdims=True)
+    return -step_mult / jnp.sqrt(mean_square + 1e-9)
 
 
 def bounded(
-    update: Float[Array, "*p"], past: History, filled: Theta, *, most: float
+    update: Float[Array, "*p"], past: History, filled: Theta, *, most: Any
 ) -> Float[Array, "*p"]:
     """Returns the update, each entry at most `most` times as long as Adam's.
 
@@ -91,4 +95,4 @@ def bounded(
     return jnp.clip(update, -most * adam, most * adam)
 
 
-HEADS = {"exp": Head(2, exp), "normalised": Head(1, normalised)}
+HEADS = {"exp": Head(2, exp, local=True), "normalised": Head(1, None, scale=normalised)}

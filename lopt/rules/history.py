@@ -16,15 +16,15 @@ FACTORED = (0.9, 0.99, 0.999)
 class History(NamedTuple):
     """Averages for one tensor of shape [*p], zero at the start, not bias-corrected.
 
-    In the state of an optimizer every field is a tree like params, or `Paces` of three
-    such trees in place of the leading axis: tools of Optax and Flax map over what has
-    the structure and the rank of params.
+    In the state of an optimizer arrays are trees of them like params: tools of Optax
+    and Flax map over what has the structure and the rank of params. Where tensors of
+    one shape are stacked, arrays have one more axis, before those of [*p].
 
     Attributes:
-      momentum: [3, *p], averages of g.
+      momentum: `Paces` of [*p], averages of g.
       second: [*p], average of g^2.
-      row: [3, *p1], averages of the mean of g^2 over the axis d0 (see `AXES`), which
-        is kept with size 1; for rank below 2 [3, *p], averages of g^2 itself.
+      row: `Paces` of [*p1], averages of the mean of g^2 over the axis d0 (see `AXES`),
+        which is kept with size 1; for rank below 2 of [*p], averages of g^2 itself.
       col: the same over the axis d1; not used for rank below 2, where all axes have
         size 1.
     """
@@ -102,20 +102,6 @@ def init(param: Float[Array, "*p"], axes: str = "size") -> History:
     )
 
 
-def stacked(history: History) -> History:
-    """Returns the history of one tensor with leading axes in place of `Paces`."""
-    momentum, second, row, col = history
-    momentum, row, col = map(jnp.stack, (momentum, row, col))
-    return History(momentum, second, row, col)
-
-
-def unstacked(history: History) -> History:
-    """Returns the history of one tensor with `Paces` in place of leading axes."""
-    momentum, second, row, col = history
-    momentum, row, col = (Paces(*x) for x in (momentum, row, col))
-    return History(momentum, second, row, col)
-
-
 def of_leaves(history: History, params: Params) -> list[History]:
     """Returns the history of each leaf of params, from one whose fields are trees."""
     fields = jax.tree.map(
@@ -136,32 +122,45 @@ def of_trees(histories: list[History], params: Params) -> History:
 
 
 def update(
-    theta: Theta, grad: Float[Array, "*p"], history: History, axes: str = "size"
+    theta: Theta, grad: Float[Array, "*p"], history: History, axes: str, ndim: int
 ) -> History:
-    """Returns the stacked history after `grad`.
+    """Returns the history after `grad`.
 
     Args:
       theta: as from `init_decays`.
-      grad: [*p].
-      history: before it, stacked.
+      grad: [*p], or stacked.
+      history: before it.
       axes: as in `init`.
+      ndim: of a tensor that is not stacked.
     """
+    grad = grad.astype(history.second.dtype)
     square = jnp.square(grad)
     rms = _decays(RMS, theta["rms"], clip=True)[0]
     factored = _decays(FACTORED, theta["factored"], clip=True)
-    if grad.ndim < 2:
-        row, col = square, history.col
+    if ndim < 2:
+        row, col = square, None
     else:
-        d0, d1 = AXES[axes](grad.shape)
-        row, col = (mean(square + 1e-30, axis) for axis in (d0, d1))
-        col = _average(factored, col, history.col)
+        d0, d1 = reduced(grad.shape, axes, ndim)
+        # Of different multiples, or XLA would keep squares, as large as the tensor.
+        row = mean_square(grad, d0) + 1e-30
+        col = 4 * mean_square(grad / 2, d1) + 1e-30
     momentum = _decays(MOMENTUM, theta["momentum"], clip=False)
     return History(
         momentum=_average(momentum, grad, history.momentum),
         second=rms * history.second + (1 - rms) * square,
         row=_average(factored, row, history.row),
-        col=col,
+        col=history.col if col is None else _average(factored, col, history.col),
     )
+
+
+def reduced(shape: tuple[int, ...], axes: str, ndim: int) -> tuple[int, int]:
+    """Returns `(d0, d1)`, counted from the last axis, of a tensor or of a stack.
+
+    >>> reduced((5, 3, 2), "fans", 2)
+    (-1, -2)
+    """
+    d0, d1 = AXES[axes](shape[len(shape) - ndim :])
+    return d0 - ndim, d1 - ndim
 
 
 def filled(theta: Theta, count: Any) -> Theta:
@@ -174,9 +173,9 @@ def filled(theta: Theta, count: Any) -> Theta:
     return {k: jnp.maximum(1 - b ** (count + 1.0), 1e-6) for k, b in decays.items()}
 
 
-def mean(x: Float[Array, "*p"], axis: int) -> Float[Array, "*p1"]:
-    """Returns the mean over an axis, which stays; no sum overflows before it would."""
-    return jnp.sum(x / max(1, x.shape[axis]), axis=axis, keepdims=True)
+def mean_square(x: Float[Array, "*p"], axis: int) -> Float[Array, "*p1"]:
+    """Returns the mean square over an axis, which stays; no sum overflows before it."""
+    return jnp.sum(jnp.square(x * x.shape[axis] ** -0.5), axis=axis, keepdims=True)
 
 
 def _decays(
@@ -187,9 +186,8 @@ def _decays(
     return jnp.clip(decay, 0, 1) if clip else decay
 
 
-def _average(decay: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    decay = decay.reshape(-1, *[1] * new.ndim)
-    return decay * old + (1 - decay) * new[None]
+def _average(decays: jax.Array, new: jax.Array, old: Paces) -> Paces:
+    return Paces(*(b * x + (1 - b) * new for b, x in zip(decays, old, strict=True)))
 
 
 def _structures(params: Params) -> History:

@@ -1,7 +1,6 @@
 """The per-parameter MLP rule, as an Optax transformation bound to theta."""
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from lopt import checks
-from lopt.names import find, known
-from lopt.rules import features, heads, history, network
+from lopt.names import known
+from lopt.rules import entries, features, history, network
 from lopt.rules.history import History
+from lopt.rules.settings import Settings, head_of
 from lopt.types import Array, Features, Int, LearnedOptimizer, Params, Theta
 
 
@@ -20,23 +20,6 @@ class RuleState(NamedTuple):
 
     count: Int[Array, ""]  # type: ignore[assignment]  # not the method of tuples
     history: History  # of trees like params
-
-
-class Settings(NamedTuple):
-    """Settings of the rule; see `mlp`."""
-
-    hidden: int
-    layers: int
-    head: str
-    eps: str
-    time: tuple[str, ...]
-    signal: bool
-    nominal: float
-    clip: float | None
-    step_mult: float
-    exp_mult: float
-    bound: float | None
-    axes: str
 
 
 def mlp(
@@ -48,10 +31,10 @@ def mlp(
     time: tuple[str, ...] = ("relative",),
     signal: bool = False,
     nominal: float = 0.0,
-    clip: float | None = None,
+    clip: Any = None,
     step_mult: float = 1e-3,
     exp_mult: float = 1e-3,
-    bound: float | None = None,
+    bound: Any = None,
     axes: str = "size",
 ) -> LearnedOptimizer:
     """Returns the per-parameter MLP rule (arXiv:2203.11860, muLO: 2406.00153).
@@ -99,7 +82,20 @@ def mlp(
         checks.check_steps(num_steps)
         now = functools.partial(features.time_features, time, num_steps=num_steps)
         start = functools.partial(history.init, axes=axes)
-        return _transformation(start, functools.partial(_leaf, how, theta), now)
+
+        def updated(count, *leaves):
+            filled = history.filled(theta["decays"], count)
+            call = entries.Call(how, theta, now(count=count), filled)
+            return entries.updated(call, *leaves)
+
+        jitted = jax.jit(updated)
+
+        def once(*args):
+            # Else loops would be compiled anew at each call outside of `jit`.
+            known = all(map(checks.is_known, jax.tree.leaves((theta, num_steps, args))))
+            return (jitted if known else updated)(*args)
+
+        return _transformation(start, once)
 
     return LearnedOptimizer(functools.partial(_init, how), bind, adam=_adam)
 
@@ -116,21 +112,13 @@ def _check(how: Settings) -> None:
             "the network needs hidden and layers >= 1, and steps step_mult > 0, got "
             f"{hidden=}, {layers=} and {step_mult=}."
         )
-    _head(how)
+    head_of(how)
     known("eps", how.eps, ("relative", "absolute"))
     known("axes", how.axes, history.AXES)
     if not how.time:
         raise ValueError(f"time is empty; known: {', '.join(features.TIME)}.")
     for kind in how.time:
         known("time", kind, features.TIME)
-
-
-def _head(how: Settings) -> tuple[int, Callable[..., jax.Array]]:
-    """Returns how many outputs the head takes, and what makes an update of them."""
-    found = find("head", how.head, heads.HEADS)
-    if not isinstance(found, tuple):
-        raise ValueError(f"head {how.head!r} must be a pair like those of HEADS.")
-    return found
 
 
 def _init(how: Settings, key: jax.Array) -> Theta:
@@ -141,53 +129,11 @@ def _init(how: Settings, key: jax.Array) -> Theta:
         inputs=Features(16, 6, 6, constant + how.signal * features.SIGNALS),
         hidden=how.hidden,
         layers=how.layers,
-        outputs=_head(how)[0],
+        outputs=head_of(how)[0],
     )
     if how.nominal:
         net[f"w{how.layers}"] = jnp.zeros_like(net[f"w{how.layers}"])
     return {"network": net, "decays": history.init_decays()}
-
-
-def _leaf(
-    how: Settings,
-    theta: Theta,
-    grad: Any,
-    param: Any,
-    past: History,
-    count: Int[Array, ""],
-    now: Any,
-    matrices: int,
-) -> tuple[jax.Array, History]:
-    """Returns the update and the new history of one tensor."""
-    grad, param = jnp.asarray(grad), jnp.asarray(param)  # floats of Python too
-    if not param.size:
-        return jnp.zeros_like(param), past
-    past = history.stacked(past)
-    dtype = jnp.promote_types(param.dtype, jnp.float32)
-    grad, wide = grad.astype(dtype), param.astype(dtype)
-    past = history.update(theta["decays"], grad, past, how.axes)
-    filled = history.filled(theta["decays"], count)
-    inputs, scales = features.features(
-        wide,
-        grad,
-        past,
-        time=now,
-        relative=how.eps == "relative",
-        clip=how.clip,
-        filled=filled if how.signal else None,
-        matrices=matrices,
-        axes=how.axes,
-    )
-    outputs = network.apply(theta["network"], inputs, scales)
-    if how.nominal:
-        unbiased = jnp.sqrt(filled["rms"][0]) / filled["momentum"][0]
-        adam = unbiased.astype(dtype) * inputs.full[features.ADAM]
-        outputs = outputs.at[0].add(how.nominal * adam)
-    mults = {"step_mult": how.step_mult, "exp_mult": how.exp_mult}
-    update = _head(how)[1](outputs, grad, **mults)
-    if how.bound is not None:
-        update = heads.bounded(update, past, filled, most=how.bound * how.step_mult)
-    return update.astype(param.dtype), history.unstacked(past)
 
 
 def _adam(theta: Theta, state: RuleState, learning_rate: Any) -> Params:
@@ -206,12 +152,12 @@ def _adam(theta: Theta, state: RuleState, learning_rate: Any) -> Params:
     return jax.tree.map(updated, state.history.momentum.short, state.history.second)
 
 
-def _transformation(
-    start: Any, leaf: Any, now: Any
-) -> optax.GradientTransformationExtraArgs:
-    """Returns the Optax transformation that applies `leaf` to every tensor.
+def _transformation(start: Any, updated: Any) -> optax.GradientTransformationExtraArgs:
+    """Returns the Optax transformation that applies a rule to every tensor.
 
-    `start` makes the history of a tensor.
+    Args:
+      start: makes the history of a tensor.
+      updated: (count, gradients, params, histories) -> updates and histories.
     """
 
     def init(params: Params) -> RuleState:
@@ -225,16 +171,12 @@ def _transformation(
                 "this rule reads the parameters: call update(..., params)."
             )
         past = history.of_leaves(state.history, grads)
-        whole = grads
         leaves, structure = jax.tree.flatten(grads)
         tree: Any = structure
-        params = tree.flatten_up_to(params)
-        matrices = sum(jnp.ndim(p) >= 2 for p in params)
-        when = state.count, now(count=state.count), matrices
-        pairs = [leaf(*x, *when) for x in zip(leaves, params, past, strict=True)]
-        updates, past = ([pair[i] for pair in pairs] for i in range(2))
+        leaves = [jnp.asarray(x) for x in leaves]  # floats of Python too
+        params = [jnp.asarray(x) for x in tree.flatten_up_to(params)]
+        updates, past = updated(state.count, leaves, params, past)
         count = optax.safe_increment(state.count)
-        trees = history.of_trees(past, whole)
-        return tree.unflatten(updates), RuleState(count, trees)
+        return tree.unflatten(updates), RuleState(count, history.of_trees(past, grads))
 
     return optax.GradientTransformationExtraArgs(init, update)

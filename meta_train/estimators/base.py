@@ -45,6 +45,9 @@ class Estimator(NamedTuple):
     of the state's tree: how its leaves lie on the devices of axis "worker". With
     several families, `draw(key)` returns the index of the family that is used at the
     meta-step of `key`; `estimate` then takes this index, a Python integer, as well.
+    `turns` has an `estimate` for each family. It takes the family's own state and, as
+    data, the family's data with its index as an array. So families that differ in data
+    alone can share a program.
     """
 
     init: Callable[[Theta, Any, jax.Array], EstimatorState]
@@ -54,6 +57,7 @@ class Estimator(NamedTuple):
     steps: int = 0
     sharding: Any = PartitionSpec("worker")
     draw: Callable[[jax.Array], jax.Array] | None = None
+    turns: tuple[Callable[..., tuple[Estimate, EstimatorState]], ...] = ()
 
 
 def worker_keys(key: jax.Array, num_workers: int) -> jax.Array:

@@ -1,6 +1,6 @@
 """One estimator for each family of a mixture, one of which speaks at a meta-step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +18,12 @@ class MixtureState(NamedTuple):
     """What a mixture of f families keeps.
 
     Attributes:
-      own: f states, of each family's estimator.
+      own: f states, of each family's estimator; in a turn, the state of its family.
       square: [f], decaying sums of squared norms of each family's gradients.
       weight: [f], the sums of the weights in them.
     """
 
-    own: tuple[EstimatorState, ...]
+    own: tuple[EstimatorState, ...] | EstimatorState
     square: jax.Array
     weight: jax.Array
 
@@ -71,25 +71,48 @@ def mix(
     def estimate(
         theta: Theta, state: MixtureState, data: tuple, key: jax.Array, drawn: int
     ) -> tuple[Estimate, MixtureState]:
-        key = jax.random.split(key)[1]
-        estimator, states = estimators[names[drawn]], list(state.own)
-        found, after = estimator.estimate(theta, states[drawn], data[drawn], key)
-        states[drawn] = after
-        state = _counted(state._replace(own=tuple(states)), drawn, found)
-        scale = jnp.sqrt(state.square[drawn] / state.weight[drawn]) if balance else 1.0
-        grad = jax.tree.map(lambda g: g / jnp.where(scale > 0, scale, 1), found.grad)
-        norm = optax.tree.norm(found.grad)
-        metrics = found.metrics | {"family": jnp.int32(drawn), "family_grad_norm": norm}
-        return found._replace(grad=grad, metrics=metrics), state
+        own = data[drawn], jnp.int32(drawn)
+        found, after = turns[drawn](theta, alone(state, drawn), own, key)
+        return found, rejoined(state, after, drawn)
 
+    turns = tuple(_turn(x, balance=balance) for x in estimators.values())
     everywhere = PartitionSpec()
     workers = tuple(estimator.sharding for estimator in estimators.values())
     steps = max(estimator.steps for estimator in estimators.values())
     sharding = MixtureState(workers, everywhere, everywhere)
-    return Estimator(init, estimate, steps, sharding, draw)
+    return Estimator(init, estimate, steps, sharding, draw, turns)
 
 
-def _counted(state: MixtureState, drawn: int, found: Estimate) -> MixtureState:
+def alone(state: MixtureState, drawn: int) -> MixtureState:
+    """Returns the part of a mixture's state that the turn of one family takes."""
+    return state._replace(own=state.own[drawn])
+
+
+def rejoined(state: MixtureState, after: MixtureState, drawn: int) -> MixtureState:
+    """Returns a mixture's state with the state after the turn of one family."""
+    return after._replace(own=(*state.own[:drawn], after.own, *state.own[drawn + 1 :]))
+
+
+def _turn(estimator: Estimator, *, balance: bool) -> Callable[..., Any]:
+    """Returns the estimate of a mixture by one family."""
+
+    def estimate(
+        theta: Theta, state: MixtureState, data: tuple[Any, jax.Array], key: jax.Array
+    ) -> tuple[Estimate, MixtureState]:
+        arrays, drawn = data
+        key = jax.random.split(key)[1]
+        found, after = estimator.estimate(theta, state.own, arrays, key)
+        state = _counted(state._replace(own=after), drawn, found)
+        scale = jnp.sqrt(state.square[drawn] / state.weight[drawn]) if balance else 1.0
+        grad = jax.tree.map(lambda g: g / jnp.where(scale > 0, scale, 1), found.grad)
+        norm = optax.tree.norm(found.grad)
+        metrics = found.metrics | {"family": drawn, "family_grad_norm": norm}
+        return found._replace(grad=grad, metrics=metrics), state
+
+    return estimate
+
+
+def _counted(state: MixtureState, drawn: jax.Array, found: Estimate) -> MixtureState:
     """Returns the state with a gradient counted, if any worker was valid.
 
     It counts as no more than `OUTLIER` times the mean so far, lest one explosion

@@ -1,6 +1,7 @@
 """Perturbations of theta, and what the losses of a perturbed pair are worth."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from meta_train.inner.training import Inner
 from meta_train.inner.worker import Losses, Worker
 
 SCALE = 0.01  # the root mean square of differences in imitation, as ELO's
+TOGETHER = 4096  # most entries of leaves whose noise is drawn together
 FLOOR = 0.1  # of the root mean square of theta, for leaves that are smaller
 
 
@@ -169,7 +171,30 @@ def _normal(key: jax.Array, theta: Theta, scales: Any) -> Theta:
     leaves, tree = jax.tree.flatten(theta)
     keys = jax.random.split(key, len(leaves))
     noise = [
-        scale * jax.random.normal(k, leaf.shape, leaf.dtype)
-        for k, leaf, scale in zip(keys, leaves, jax.tree.leaves(scales), strict=True)
+        scale * x
+        for x, scale in zip(normals(keys, leaves), jax.tree.leaves(scales), strict=True)
     ]
     return tree.unflatten(noise)
+
+
+def normals(keys: jax.Array, like: list[Any]) -> list[jax.Array]:
+    """Returns normal arrays like others, each from its key.
+
+    Small ones of a dtype are drawn together, in one program instead of one for each:
+    JAX draws the first entries alike whatever the size, by keys that are partitionable,
+    as they are by default.
+    """
+    found: list[Any] = [None] * len(like)
+    together: dict[Any, list[int]] = {}
+    for i, x in enumerate(like):
+        if x.size > TOGETHER:
+            found[i] = jax.random.normal(keys[i], x.shape, x.dtype)
+        else:
+            together.setdefault(x.dtype, []).append(i)
+    for dtype, indices in together.items():
+        most = max(like[i].size for i in indices)
+        draw = functools.partial(jax.random.normal, shape=(most,), dtype=dtype)
+        rows = jax.vmap(draw)(keys[jnp.array(indices)])
+        for i, row in zip(indices, rows, strict=True):
+            found[i] = row[: like[i].size].reshape(like[i].shape)
+    return found

@@ -104,6 +104,20 @@ class Imitation:
         direction = self.direction * self.lead(windows, self.floor)
         return direction, self.magnitude * self.lead(windows, 0.0)
 
+    def led(
+        self, worker: Any, updates: Any, grads: Any
+    ) -> tuple[Any, tuple[jax.Array, jax.Array], Any]:
+        """Returns the update that is taken, l_dir and l_mag, and the expert's state.
+
+        Args:
+          worker: before the step.
+          updates: the rule's.
+          grads: that they are made of.
+        """
+        theirs, state = self.optimizer().update(grads, worker.expert, worker.params)
+        mixed = self.mixed(updates, theirs, worker.windows)
+        return mixed, unlikeness(updates, theirs), state
+
     def mixed(self, updates: Any, expert: Any, windows: jax.Array) -> Any:
         """Returns the update that parameters take, of the rule's and the expert's."""
         lead = self.lead(windows, 0.0)

@@ -8,7 +8,8 @@ from common.names import known
 from lopt import checks, schedules
 from lopt.types import LearnedOptimizer
 from meta_train.inner.imitation import Imitation
-from meta_train.inner.training import REDUCTIONS, Inner
+from meta_train.inner.objectives import REDUCTIONS
+from meta_train.inner.training import Inner
 from tasks.base import TaskFamily
 
 

@@ -12,34 +12,21 @@ import optax
 
 from lopt import mup, schedules
 from lopt.types import LearnedOptimizer
-from meta_train.inner import unroll
-from meta_train.inner.imitation import Imitation, Unlikeness, unlikeness
-from meta_train.inner.worker import Losses, Worker, where
+from meta_train.inner import batches, objectives, unroll
+from meta_train.inner.batches import Given
+from meta_train.inner.imitation import Imitation
+from meta_train.inner.meta_loss import MetaLoss
+from meta_train.inner.worker import Losses, Step, Worker, where
 from tasks import base
-from tasks.base import Task, TaskFamily
-
-# name -> (meta-loss, worker after the step, least meta-loss before it) -> objective
-REDUCTIONS: dict[str, Callable[..., jax.Array]] = {
-    "mean": lambda value, worker, best: value,
-    "late": lambda value, worker, best: (
-        3 * jnp.square(worker.step / worker.horizon) * value
-    ),
-    "last": lambda value, worker, best: jnp.where(
-        worker.step == worker.horizon, worker.horizon * value, 0
-    ),
-    # Differences that telescope, so that a run may be cut into windows.
-    "min": lambda value, worker, best: (
-        worker.horizon * jnp.where(jnp.isinf(best), value, jnp.minimum(value - best, 0))
-    ),
-}
+from tasks.base import TaskFamily
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inner:
     """Inner training of ONE worker; estimators vmap its methods.
 
-    `step` takes one update and then the meta-loss (`meta_loss`) of the parameters after
-    it. `window`, `run` and `unroll` take many.
+    `window`, `run` and `unroll` take steps: an update each, and then the meta-loss
+    (`meta_loss`) of the parameters after it.
 
     In all methods `salt`, if not None, changes the batches that a key draws, and
     nothing else.
@@ -137,40 +124,6 @@ class Inner:
         fresh = self.fresh(theta, data, key, worker.windows)
         return where(due, fresh, worker), due
 
-    def step(
-        self, theta: Any, data: Any, worker: Worker, keys: tuple[jax.Array, jax.Array]
-    ) -> tuple[Worker, tuple[Any, ...]]:
-        """Returns the worker one update on, and the first fields of `Losses`.
-
-        Args:
-          theta: of the rule.
-          data: of the family.
-          worker: before the step.
-          keys: of the batch that it trains on, and of those of the meta-loss after it.
-        """
-        key, next_key = keys
-        task = self.family.task(worker.draw)
-        batch_key, loss_key = jax.random.split(key)
-        batch = task.batch(data, batch_key, "train")
-        _, carried, grads = base.gradient(
-            task, worker.params, loss_key, batch, worker.carried
-        )
-        tx = self.optimizer(theta, worker.horizon)
-        updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
-        led, expert = (), ()
-        if self.imitation is not None:
-            updates, led, expert = _led(self.imitation, worker, updates, grads)
-        after = worker._replace(
-            params=optax.apply_updates(worker.params, updates),
-            carried=carried,
-            opt_state=opt_state,
-            expert=expert,
-            step=worker.step + 1,
-        )
-        value = self.meta_loss(after, data, next_key)
-        after = after._replace(best=jnp.minimum(worker.best, value))
-        return after, self._losses(value, after, worker, led)
-
     def window(
         self,
         theta: Any,
@@ -185,8 +138,25 @@ class Inner:
         A worker that reaches its horizon inside the window restarts there, and goes
         on with `later` for its theta, which is `theta` by default.
         """
-        how = self.step, self.restart, theta, worker, data, key, self.windows
-        return unroll.window(*how, later, salt)
+        least, most = self.windows
+        worker, given, rest_key = self._begun(worker, data, key, most, salt)
+        new = theta if later is None else later
+
+        def advance(carry, given):
+            worker, began = carry
+            now = theta if later is None else where(began, later, theta)
+            return self._step(now, data, worker, given)
+
+        after, steps, ended = unroll.window(
+            advance,
+            lambda key: self.fresh(new, data, key, worker.windows),
+            worker,
+            given,
+            jax.random.split(rest_key, most),
+            least=least,
+            shortest=self.horizon[0],
+        )
+        return self._judged(worker, after, data, given, steps, ended)
 
     def unroll(
         self,
@@ -198,7 +168,8 @@ class Inner:
         salt: Any = None,
     ) -> tuple[Worker, Losses]:
         """Returns the worker so many updates on, past its horizon too, and losses."""
-        return unroll.unroll(self.step, theta, worker, data, key, num_steps, salt)
+        how = theta, worker, data, key, num_steps, salt
+        return self._stepped(unroll.unroll, *how)
 
     def run(
         self, theta: Any, worker: Worker, data: Any, key: jax.Array, salt: Any = None
@@ -208,29 +179,33 @@ class Inner:
         Rematerialised, so that memory grows as the root of its length. Means of
         `objective` and `unlikeness` are means over the steps of the run.
         """
-        most = self.horizon[1]
-        return unroll.run(self.step, theta, worker, data, key, most, salt)
+        how = theta, worker, data, key, self.longest, salt
+        after, losses = self._stepped(unroll.run, *how)
+        remaining = worker.horizon - worker.step
+        objective, unlike = jax.tree.map(
+            lambda x: x * self.longest / remaining,
+            (losses.objective, losses.unlikeness),
+        )
+        return after, losses._replace(objective=objective, unlikeness=unlike)
 
     def loss(
         self, worker: Worker, data: Any, key: jax.Array, split: str = "train"
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Returns (loss, aux) of a worker on a batch drawn from key."""
         task = self.family.task(worker.draw)
-        return _loss(task, worker, data, key, split)
+        return batches.loss(task, worker, data, Given(key, {}), split)
 
     def meta_loss(self, worker: Worker, data: Any, key: jax.Array) -> jax.Array:
         """Returns the meta-loss: normalised losses, weighted over splits.
 
         With `log_offset` their logarithms instead. Batches are drawn from key.
         """
-        task = self.family.task(worker.draw)
-        total = 0
-        for split, weight in self.shares.items():
-            value = task.normalise(_loss(task, worker, data, key, split)[0])
-            if self.log_offset is not None:
-                value = jnp.log(self.log_offset + value)
-            total += weight * value
-        return total
+        return self._judge.measured(worker, data, Given(key, {}), self.shares)
+
+    @functools.cached_property
+    def _judge(self) -> MetaLoss:
+        may_lag = self.horizon[0] >= self.num_steps
+        return MetaLoss(self.family, self.shares, self.log_offset, may_lag)
 
     @functools.cached_property
     def _mup(self) -> optax.GradientTransformationExtraArgs:
@@ -245,35 +220,78 @@ class Inner:
         grown = least * (most / least) ** jnp.minimum(1.0, windows / self.growth)
         return jnp.where(windows < self.growth, grown, most)  # else rounded below it
 
-    def _losses(
-        self, value: jax.Array, after: Worker, before: Worker, led: tuple
-    ) -> tuple[jax.Array, jax.Array, Any]:
-        """Returns meta-loss, objective and unlikeness of a step."""
-        objective = REDUCTIONS[self.reduce](value, after, before.best)
-        if self.imitation is None:
-            return value, objective, ()
-        unlike = Unlikeness(objective, *led)
-        return value, self.imitation.objective(unlike, before.windows), unlike
+    def _begun(
+        self, worker: Worker, data: Any, key: jax.Array, num_steps: int, salt: Any
+    ) -> tuple[Worker, Given, jax.Array]:
+        """Returns the worker, what batches of steps and one are drawn by, and a key."""
+        worker = worker._replace(windows=worker.windows + 1)
+        task = self.family.task(worker.draw)
+        keys, rest_key = batches.keys(key, num_steps, salt)
+        given = batches.given(task, data, keys, {"train", *self.shares})
+        return worker, given, rest_key
 
+    def _step(
+        self, theta: Any, data: Any, worker: Worker, given: tuple[Given, Given]
+    ) -> tuple[Worker, Step]:
+        """Returns the worker one update on, and what the step shows.
 
-def _led(
-    imitation: Imitation, worker: Worker, updates: Any, grads: Any
-) -> tuple[Any, tuple[jax.Array, jax.Array], Any]:
-    """Returns the update that is taken, l_dir and l_mag, and the expert's state."""
-    tx = imitation.optimizer()
-    theirs, state = tx.update(grads, worker.expert, worker.params)
-    mixed = imitation.mixed(updates, theirs, worker.windows)
-    return mixed, unlikeness(updates, theirs), state
+        Args:
+          theta: of the rule.
+          data: of the family.
+          worker: before the step.
+          given: of the batch that it trains on, and of those of the meta-loss after it.
+        """
+        task = self.family.task(worker.draw)
+        batch, loss_key = batches.batch(task, data, given[0], "train")
+        loss, carried, grads = base.gradient(
+            task, worker.params, loss_key, batch, worker.carried
+        )
+        tx = self.optimizer(theta, worker.horizon)
+        updates, opt_state = tx.update(grads, worker.opt_state, worker.params)
+        led, expert = (), ()
+        if self.imitation is not None:
+            updates, led, expert = self.imitation.led(worker, updates, grads)
+        after = worker._replace(
+            params=optax.apply_updates(worker.params, updates),
+            carried=carried,
+            opt_state=opt_state,
+            expert=expert,
+            step=worker.step + 1,
+        )
+        value, trained = self._judge.after_step(after, data, given[1], loss)
+        return after, Step(value, trained, led, after.step, after.horizon)
 
+    def _stepped(
+        self,
+        unroll: Any,
+        theta: Any,
+        worker: Worker,
+        data: Any,
+        key: jax.Array,
+        num_steps: int,
+        salt: Any,
+    ) -> tuple[Worker, Losses]:
+        """Returns the worker after steps of one run, and losses."""
+        worker, given, _ = self._begun(worker, data, key, num_steps, salt)
 
-def _loss(
-    task: Task, worker: Worker, data: Any, key: jax.Array, split: str
-) -> tuple[jax.Array, dict[str, Any]]:
-    """Returns (loss, aux) on a batch drawn from key."""
-    batch_key, loss_key = jax.random.split(key)
-    batch = task.batch(data, batch_key, split)
-    measure = base.loss if split == "train" else base.evaluate
-    return measure(task, worker.params, loss_key, batch, worker.carried)
+        def advance(worker, given):
+            return self._step(theta, data, worker, given)
+
+        after, steps = unroll(advance, worker, given)
+        return self._judged(worker, after, data, given, steps)
+
+    def _judged(
+        self,
+        worker: Worker,
+        after: Worker,
+        data: Any,
+        given: Given,
+        steps: Step,
+        ended: Worker | None = None,
+    ) -> tuple[Worker, Losses]:
+        """Returns the worker and its losses, of steps whose meta-losses may lag."""
+        steps = self._judge.completed(steps, after, ended, data, given)
+        return objectives.judged(worker, after, steps, self.reduce, self.imitation)
 
 
 def _log_uniform(key: jax.Array, low: int, high: Any) -> jax.Array:

@@ -7,117 +7,98 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from meta_train.inner.worker import Losses, Worker, where
+from meta_train.inner.worker import Step, Worker, where
 
-# (theta, data, worker, keys) -> the worker one update on, and the first fields of its
-# `Losses`; keys are that of the step's batch and that of the next step's.
-Step = Callable[..., tuple[Worker, tuple[Any, ...]]]
-Restart = Callable[..., tuple[Worker, jax.Array]]
+# (worker, given) -> the worker one update on, and what the step shows; given is what
+# the step's batch is drawn by, and the next step's.
+Advance = Callable[..., tuple[Worker, Step]]
 
 
-def unroll(
-    step: Step,
-    theta: Any,
-    worker: Worker,
-    data: Any,
-    key: jax.Array,
-    num_steps: int,
-    salt: Any = None,
-) -> tuple[Worker, Losses]:
-    """Returns the worker `num_steps` updates on, past its horizon too, and losses."""
-
-    @jax.checkpoint
-    def body(worker, batch_keys):
-        worker, losses = step(theta, data, worker, batch_keys)
-        return worker, Losses(*losses, jnp.bool_(True), jnp.bool_(False))
-
-    return jax.lax.scan(body, _counted(worker), _keys(key, num_steps, salt)[0])
+def unroll(advance: Advance, worker: Worker, given: Any) -> tuple[Worker, Step]:
+    """Returns the worker an update on for each given but the last, and its steps."""
+    return jax.lax.scan(jax.checkpoint(advance), worker, _neighbours(given))
 
 
 def window(
-    step: Step,
-    restart: Restart,
-    theta: Any,
+    advance: Advance,
+    fresh: Callable[[jax.Array], Worker],
     worker: Worker,
-    data: Any,
-    key: jax.Array,
-    windows: tuple[int, int],
-    later: Any = None,
-    salt: Any = None,
-) -> tuple[Worker, Losses]:
-    """Returns the worker a window on, and losses; it restarts where its run ends.
+    given: Any,
+    fresh_keys: jax.Array,
+    *,
+    least: int,
+    shortest: int,
+) -> tuple[Worker, Step, Worker | None]:
+    """Returns the worker a window on, its steps, and a worker as its run ended.
+
+    The worker restarts where its run ends. Where no run is shorter than a window, no
+    more than one begins inside: it is made before the first step, rather than at each
+    in case it is due, and the worker is returned as it was before.
 
     Args:
-      step: takes one update.
-      restart: as `Inner.restart`.
-      theta: until the run ends.
+      advance: takes the worker, and whether its run began inside.
+      fresh: key -> a worker at the first step of a run.
       worker: where the window begins.
-      data: of the family.
-      key: of batches and of the run that may begin inside.
-      windows: least and most steps of a window; the most are computed, and masked.
-      later: theta of the run that begins inside; None: `theta`.
-      salt: changes the batches that the key draws, unless None.
+      given: leaves [W + 1, ...], what batches are drawn by.
+      fresh_keys: [W], of the run that begins after each step.
+      least: fewest steps of a window; W are computed, and masked.
+      shortest: least steps of a run.
     """
-    least, most = windows
+    most = len(fresh_keys)
+    begun = ended = None
+    if shortest >= most:
+        index = jnp.clip(worker.horizon - worker.step - 1, 0, most - 1)
+        begun, ended = fresh(fresh_keys[index]), worker.without_optimizer()
 
     @jax.checkpoint
-    def body(carry, keys):
-        index, batch_keys, restart_key = keys
-        before, began = carry
-        now = theta if later is None else where(began, later, theta)
-        after, losses = step(now, data, before, batch_keys)
-        new = theta if later is None else later
-        after, due = restart(new, after, data, restart_key, False)
+    def body(carry, inputs):
+        index, of_step, fresh_key = inputs
+        before, began, ended = carry
+        after, seen = advance((before, began), of_step)
+        seen = seen._replace(later=began)
         taken = jnp.bool_(True)
         if least < most:
             taken = index < worker.window
-            after, losses = where(taken, after, before), _masked(taken, losses)
-        seen = Losses(*losses, taken=taken, later=began)
-        return (after, began | (taken & due)), seen
+            seen = seen.masked(taken)
+        due = taken & (after.step >= after.horizon)
+        if ended is not None:
+            ended = where(due, after.without_optimizer(), ended)
+        new = fresh(fresh_key) if begun is None else begun
+        after = where(due, new, after)
+        if least < most:
+            after = where(taken, after, before)
+        return (after, began | due, ended), seen._replace(ended=due)
 
-    batch_keys, rest_key = _keys(key, most, salt)
-    keys = jnp.arange(most), batch_keys, jax.random.split(rest_key, most)
-    start = (_counted(worker), jnp.bool_(False))
-    (after, _), losses = jax.lax.scan(body, start, keys)
-    return after, losses
+    inputs = jnp.arange(most), _neighbours(given), fresh_keys
+    start = worker, worker.step < 0, ended
+    (after, _, ended), steps = jax.lax.scan(body, start, inputs)
+    return after, steps, ended
 
 
-def run(
-    step: Step,
-    theta: Any,
-    worker: Worker,
-    data: Any,
-    key: jax.Array,
-    most: int,
-    salt: Any = None,
-) -> tuple[Worker, Losses]:
-    """Returns the worker at its horizon, and losses, in segments that rematerialise.
+def run(advance: Advance, worker: Worker, given: Any) -> tuple[Worker, Step]:
+    """Returns the worker at its horizon, and its steps, rematerialised in segments.
 
-    `math.prod(segments(most))` steps are computed; those past the horizon are masked.
+    Args:
+      advance: takes an update.
+      worker: where the run begins.
+      given: as in `window`, of `math.prod(segments(most))` steps and one; so many are
+        computed, and those past the horizon masked.
     """
-    count, segment = segments(most)
-    padded = segment * count
+    shape = segments(len(jax.tree.leaves(given)[0]) - 1)
 
     @jax.checkpoint
-    def body(worker, batch_keys):
-        after, losses = step(theta, data, worker, batch_keys)
+    def body(worker, of_step):
+        after, seen = advance(worker, of_step)
         taken = worker.step < worker.horizon
-        after, losses = where(taken, after, worker), _masked(taken, losses)
-        return after, Losses(*losses, taken=taken, later=jnp.bool_(False))
+        return where(taken, after, worker), seen.masked(taken)
 
     @jax.checkpoint
-    def part(worker, batch_keys):
-        return jax.lax.scan(body, worker, batch_keys)
+    def part(worker, of_steps):
+        return jax.lax.scan(body, worker, of_steps)
 
-    keys, _ = _keys(key, padded, salt)
-    keys = jax.tree.map(lambda k: k.reshape(count, segment), keys)
-    remaining = worker.horizon - worker.step
-    after, losses = jax.lax.scan(part, _counted(worker), keys)
-    losses = jax.tree.map(lambda x: x.reshape(padded), losses)
-    objective, unlike = jax.tree.map(
-        lambda x: x * padded / remaining, (losses.objective, losses.unlikeness)
-    )
-    return after, losses._replace(objective=objective, unlikeness=unlike)
+    parts = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), _neighbours(given))
+    after, steps = jax.lax.scan(part, worker, parts)
+    return after, jax.tree.map(lambda x: x.reshape(-1), steps)
 
 
 def segments(num_steps: int) -> tuple[int, int]:
@@ -130,18 +111,6 @@ def segments(num_steps: int) -> tuple[int, int]:
     return -(-num_steps // segment), segment
 
 
-def _keys(key: jax.Array, num_steps: int, salt: Any) -> tuple[Any, jax.Array]:
-    """Returns keys of each step's batch and of the next one's, and one for the rest."""
-    batch_key, rest_key = jax.random.split(key)
-    if salt is not None:
-        batch_key = jax.random.fold_in(batch_key, salt)
-    batch_keys = jax.random.split(batch_key, num_steps + 1)
-    return (batch_keys[:-1], batch_keys[1:]), rest_key
-
-
-def _counted(worker: Worker) -> Worker:
-    return worker._replace(windows=worker.windows + 1)
-
-
-def _masked(taken: jax.Array, losses: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.where(taken, x, 0.0), losses)
+def _neighbours(given: Any) -> tuple[Any, Any]:
+    """Returns those of each step, and of each next step."""
+    return jax.tree.map(lambda x: x[:-1], given), jax.tree.map(lambda x: x[1:], given)

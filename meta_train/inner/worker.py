@@ -35,6 +35,39 @@ class Worker(NamedTuple):
     windows: jax.Array
     best: jax.Array
 
+    def without_optimizer(self) -> "Worker":
+        """Returns what its loss depends on."""
+        return self._replace(opt_state=(), expert=())
+
+
+class Step(NamedTuple):
+    """What a step shows: scalars, or [W] of W steps.
+
+    Attributes:
+      value: meta-loss after the step, or what is known of it.
+      trained: what the training loss before the step adds to a meta-loss, or `()`.
+      led: l_dir and l_mag of the step, or `()`.
+      step: inner steps of the run so far.
+      horizon: of the run.
+      taken: whether it was taken.
+      later: whether its run began inside these W steps.
+      ended: whether its run ended with it and another began.
+    """
+
+    value: jax.Array
+    trained: Any
+    led: Any
+    step: jax.Array
+    horizon: jax.Array
+    taken: Any = True
+    later: Any = False
+    ended: Any = False
+
+    def masked(self, taken: jax.Array) -> "Step":
+        """Returns the step, with zeros in place of what differs if it was not taken."""
+        led = jax.tree.map(lambda x: jnp.where(taken, x, 0.0), self.led)
+        return self._replace(led=led, taken=taken)
+
 
 class Losses(NamedTuple):
     """What W inner steps show; each [W], and 0 where no step was taken.

@@ -240,6 +240,7 @@ def _task(
         batch=functools.partial(draws.batch, how, draw),
         normalise=normaliser(objective.initial(draw)),
         state=net.state,
+        index=draws.index(how),
         evaluate=functools.partial(loss, train=False),
     )
 

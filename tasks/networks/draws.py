@@ -1,6 +1,6 @@
 """What varies from draw to draw of a supervised family, in one compiled program."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -87,7 +87,26 @@ def sample(key: Key, *, activations: int, classes: int, vary: Vary) -> Draw:
     return draw
 
 
-def batch(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> Batch:
+def index(how: Sampler) -> Callable[[Data, Key, Split], jax.Array] | None:
+    """Returns what draws indices of examples, if that does not depend on the task."""
+    if how.varied & {"classes", "examples"}:
+        return None
+
+    def drawn(arrays: Data, key: Key, split: Split) -> jax.Array:
+        number = len(arrays[split]["input"])
+        return jax.random.randint(key, [how.batch_size], 0, number)
+
+    return drawn
+
+
+def batch(
+    how: Sampler,
+    draw: Draw,
+    arrays: Data,
+    key: Key,
+    split: Split,
+    index: jax.Array | None = None,
+) -> Batch:
     """Returns a batch, drawn with replacement from what the draw leaves of a split.
 
     Args:
@@ -96,6 +115,7 @@ def batch(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> Bat
       arrays: from `sampler`.
       key: of the batch.
       split: static.
+      index: of its examples, where the key need not draw them.
 
     Returns:
       {"input": [batch_size, ...] as stored, "label": [batch_size]}; of text both are
@@ -103,10 +123,8 @@ def batch(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> Bat
       batch that do not count are -1.
     """
     stored = arrays[split]
-    if how.varied & {"classes", "examples"}:
+    if index is None:
         index = _index(how, draw, arrays, key, split)
-    else:
-        index = jax.random.randint(key, [how.batch_size], 0, len(stored["input"]))
     found = {name: array[index] for name, array in stored.items()}
     if "label" not in found:  # text: each byte is to be told from those before it
         text = found["input"]
@@ -161,6 +179,9 @@ def _index(how: Sampler, draw: Draw, arrays: Data, key: Key, split: Split) -> ja
 
     The share of a class is a stretch of its examples that begins where the draw says.
     """
+    alike = index(how)
+    if alike is not None:
+        return alike(arrays, key, split)
     order, counts = arrays["order"][split], arrays["counts"][split]
     share = draw.get("examples", 1.0) if split == "train" else 1.0
     used = jnp.ceil(share * counts).astype(jnp.int32) * members(draw, len(counts))

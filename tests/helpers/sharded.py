@@ -57,7 +57,8 @@ def meta_gradients(name, num_devices, *, rule, family):
         state, metrics = learn.step(state, data)
         thetas.append(flat(state.theta))
         drawn.add(int(metrics.get("family", 0)))
-    compilations = learn.program._cache_size() / len(drawn)
+    sizes = [program._cache_size() for program in learn.programs]
+    compilations = sum(sizes) / len(drawn)
     return -np.diff(thetas, axis=0).ravel(), compilations
 
 

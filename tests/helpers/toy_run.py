@@ -23,7 +23,8 @@ def learner(*, nan_at=None, barren_from=None):
         workers = {"params": jnp.zeros((4, 3))}
         return MetaState(jnp.int32(0), theta, average, (), workers)
 
-    def step(state, data):
+    def step(state, data, done=None):
+        del done
         count = state.step + 1
         key = jax.random.fold_in(jax.random.key(7), state.step)
         noise = jax.random.normal(key, state.theta["w"].shape)
@@ -42,7 +43,7 @@ def learner(*, nan_at=None, barren_from=None):
         workers = {"params": state.estimator["params"] + w[None, :3]}
         return MetaState(count, {"w": w}, average, (), workers), metrics
 
-    return Learner(jax.jit(init), jax.jit(step, donate_argnums=0))
+    return Learner(jax.jit(init), jax.jit(step, donate_argnums=0), [], lambda *_: ())
 
 
 def scores(theta):

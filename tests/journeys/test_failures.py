@@ -411,6 +411,7 @@ def test_resolved_config_is_on_disk_before_the_first_step(monkeypatch, tmp_path,
     def first_step(run, workdir, *, stop):
         assert json.loads((workdir / "config.json").read_text()) == run.config
         signal.raise_signal(signal.SIGTERM)
+        assert stop()
         return Progress(meta=None, best=None)
 
     monkeypatch.setattr("meta_train.loop.loop", first_step)

@@ -64,5 +64,5 @@ def test_a_page_runs_from_its_first_line_to_its_last(page, tmp_path):
 
 def test_every_page_is_executed():
     assert {x.name for x in PAGES} >= ELSEWHERE
-    assert len(PAGES) == 7
+    assert len(PAGES) == 8
     assert all(list(blocks(page)) for page in PAGES)

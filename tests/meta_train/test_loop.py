@@ -162,7 +162,7 @@ def test_short_run_without_a_valid_worker_is_survived(tmp_path):
 def test_a_valid_meta_step_ends_a_row_of_barren_ones(tmp_path):
     run = toy_run(num_steps=3 * BARREN_LIMIT)
 
-    def step(state, data):
+    def step(state, data, done):
         state, metrics = toy_run().learner.step(state, data)
         valid = jnp.where(state.step % BARREN_LIMIT, 0, metrics["valid"])
         return state, metrics | {"valid": valid}
@@ -175,7 +175,7 @@ def test_one_family_of_a_mixture_that_always_diverges_stops_the_run(tmp_path):
     families = dict.fromkeys(("good", "bad"), toy_run().families["toy"])
     run = dataclasses.replace(toy_run(num_steps=60), families=families)
 
-    def step(state, data):
+    def step(state, data, done):
         state, metrics = toy_run().learner.step(state, data)
         bad = state.step % 2
         valid = jnp.where(bad, 0, metrics["valid"])

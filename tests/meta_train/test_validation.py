@@ -86,3 +86,18 @@ def test_one_program_serves_every_theta():
     first = counted(theta(0.1)), len(traces)
     assert counted(theta(0.2)) != first[0]
     assert len(traces) == first[1]
+
+
+def test_programs_are_compiled_beforehand_and_equal_ones_once():
+    families = [toys.quadratic(), toys.classifier(), toys.quadratic()]
+    tasks = {name: (x, (3,)) for name, x in zip("abc", families, strict=True)}
+    scores = validation.scores(
+        rule=toys.heavy_ball(), tasks=tasks, schedule=None, **SETTINGS
+    )
+    before, said = scores(theta(0.1)), []
+    scores.compile(theta(0.1), say=said.append)
+    assert "3 programs" in said[0]
+    programs = [program for program, _ in scores.each.values()]
+    assert programs[0] is programs[2] is not programs[1]
+    assert scores(theta(0.1)) == before
+    assert [program._cache_size() for program in programs] == [1, 1, 1]

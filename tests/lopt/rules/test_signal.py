@@ -15,11 +15,14 @@ SHAPES = [(40, 50), (2000,), (2, 20, 50)]
 
 def seen(grads, matrices=1):
     """Returns the signals after gradients [t, *p]."""
-    theta, past = history.init_decays(), history.stacked(history.init(grads[0]))
-    for grad in grads:
-        past = history.update(theta, grad, past)
+    theta, past = history.init_decays(), history.init(grads[0])
+    grad, ndim = grads[-1], grads[0].ndim
+    for x in grads:
+        past = history.update(theta, x, past, "size", ndim)
     filled = history.filled(theta, len(grads) - 1)
-    return features.signal(grads[-1], past, filled, matrices)
+    given = features.seen(grad, past, relative=True, axes="size", ndim=ndim)
+    squares = features.mean_squares(grad, given, ndim)
+    return features.signal(squares, given, filled, matrices, ndim).ravel()
 
 
 def shares(grads):

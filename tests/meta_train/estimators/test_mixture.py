@@ -134,16 +134,21 @@ def test_families_are_drawn_by_weight():
     assert abs(np.mean(drawn) - 0.25) < 3 * (0.75 * 0.25 / 400) ** 0.5
 
 
-def test_programs_of_families_are_compiled_beforehand():
-    learn = learner.build(
+def learned(estimators_by_name):
+    """Returns the learner of a mixture of equal weights."""
+    weights = dict.fromkeys(estimators_by_name, 1.0)
+    return learner.build(
         rule=toys.heavy_ball(),
-        estimator=estimators.mix(pair(), {"a": 1.0, "b": 1.0}, balance=True),
+        estimator=estimators.mix(estimators_by_name, weights, balance=True),
         outer=optax.sgd(0.1),
         average=0.9,
         seed=0,
         mesh=meta_train.build.worker_mesh(),
     )
-    data = jax.device_put(DATA)
+
+
+def test_programs_of_families_are_compiled_beforehand():
+    learn, data = learned(pair()), jax.device_put(DATA)
     state = learn.init(data)
     learn.compile(data)
     compiled, drawn = [], set()
@@ -153,7 +158,44 @@ def test_programs_of_families_are_compiled_beforehand():
     for _ in range(8):
         state, metrics = learn.step(state, data)
         drawn.add(int(metrics["family"]))
-    assert drawn == {0, 1} and len(compiled) == 1, compiled  # of the draw
+    assert drawn == {0, 1} and len(compiled) == 1, compiled  # of the plan
+
+
+def test_the_plan_is_what_the_keys_of_meta_steps_draw(monkeypatch):
+    monkeypatch.setattr(learner, "BLOCK", 5)
+    mixture = estimators.mix(pair(), {"a": 1.0, "b": 2.0}, balance=True)
+    family = learner._plan(mixture, seed=7)
+    keys = [jax.random.fold_in(jax.random.key(7), step) for step in range(23)]
+    drawn = [int(mixture.draw(key)) for key in keys]
+    assert [family(step) for step in range(23)] == drawn
+    assert [family(step) for step in (19, 2, 11)] == [drawn[i] for i in (19, 2, 11)]
+
+
+def test_the_device_is_not_asked_how_many_meta_steps_are_done(monkeypatch):
+    learn, data = learned(pair()), jax.device_put(DATA)
+    states = [learn.step(learn.init(data), data)[0] for _ in range(2)]
+    asked, _ = learn.step(states[0], data)
+    monkeypatch.setattr(type(data[0]["a"]), "__int__", lambda _: pytest.fail("asked"))
+    told, _ = learn.step(states[1], data, 1)
+    jax.tree.map(np.testing.assert_array_equal, told, asked)
+
+
+def test_families_that_differ_in_data_alone_share_a_program():
+    one, other = pair()["a"], pair()["b"]
+    learn = learned({"a": one, "b": other, "c": one})
+    data = jax.device_put((DATA[0], DATA[1], {"a": 3.0}))
+    state, apart = learn.init(data), []
+    for place in range(3):
+        part, own = learn.arguments(jax.tree.map(jnp.copy, state), data, place)
+        apart.append(learn.programs[place](part, own))
+    learn.compile(data)
+    assert learn.programs[0] is learn.programs[2] is not learn.programs[1]
+    for place in range(3):
+        part, own = learn.arguments(jax.tree.map(jnp.copy, state), data, place)
+        together = learn.programs[place](part, own)
+        jax.tree.map(np.testing.assert_array_equal, together, apart[place])
+    assert apart[0][1]["loss"] != apart[2][1]["loss"]
+    assert [program._cache_size() for program in learn.programs] == [1, 1, 1]
 
 
 def test_a_mixture_of_one_is_that_one():

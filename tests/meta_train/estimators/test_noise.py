@@ -7,6 +7,7 @@ import pytest
 import toys
 from measured import KEY
 
+from meta_train.estimators import noise
 from meta_train.estimators.noise import Noise
 
 THETA = {"a": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.ones([])}
@@ -61,3 +62,13 @@ def test_differences_are_plus_less_minus_as_far_as_they_count(changes, expected)
 def test_noise_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="sigma > 0 and clip > 0 or None"):
         Noise(**wrong)
+
+
+def test_leaves_drawn_together_are_those_drawn_one_by_one(monkeypatch):
+    monkeypatch.setattr(noise, "TOGETHER", 6)
+    shapes = {"float32": [(2, 3), (), (7,), (5, 2)], "float64": [(1, 4), (6,)]}
+    like = [jnp.zeros(x, dtype) for dtype, xs in shapes.items() for x in xs]
+    keys = jax.random.split(KEY, len(like))
+    for key, x, found in zip(keys, like, noise.normals(keys, like), strict=True):
+        expected = jax.random.normal(key, x.shape, x.dtype)
+        np.testing.assert_array_equal(found, expected, strict=True)

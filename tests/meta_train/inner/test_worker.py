@@ -113,4 +113,4 @@ def test_weakly_typed_theta_does_not_compile_twice():
     state = learn.init(family.data)
     for _ in range(2):
         state, _ = learn.step(state, family.data)
-    assert learn.program._cache_size() == 1
+    assert learn.programs[0]._cache_size() == 1
