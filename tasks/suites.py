@@ -183,7 +183,7 @@ SUITES: dict[str, dict[str, Entry]] = {
             "transformer",
             TRANSFORMER
             | STANDARD
-            | {"dataset": "topics", "context": 64, "batch_size": 32}
+            | {"dataset": "topics", "context": 64, "batch_size": 64}
             | {"width": 64, "depth": 2, "heads": 4, "mlp_ratio": 4},
             200,
         ),

@@ -34,7 +34,7 @@ DIGESTS = {
     "longer-v1": "01d634e780de",
     "transfer-v1": "5e313648524e",
     "transfer-v2": "e82450221a50",
-    "scale-v1": "4a14534ac444",
+    "scale-v1": "7b4077868af9",
     "digits-v1": "41ad38bf6dd1",
     "smoke-v1": "92044b7512e7",
 }
@@ -133,8 +133,8 @@ SCALE = SUITES["scale-v1"]
 @pytest.mark.parametrize("task", SCALE)
 def test_gradients_at_scale_take_thrice_what_the_dearest_update_does(task):
     cost = COSTS["scale-v1"][task]
-    # An update of `mu_mlp` takes 3,600 (tests/evaluation/runs/test_entrants.py).
-    assert cost["flops"] / cost["params"] > 3 * 3_600
+    # An update of `mu_mlp` takes 4,300 (tests/evaluation/runs/test_entrants.py).
+    assert cost["flops"] / cost["params"] > 3 * 4_300
     large = SCALE[task].accelerator
     assert (1e6 if large else 1e5) < cost["params"] < (1e7 if large else 3e5)
 
