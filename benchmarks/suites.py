@@ -2,7 +2,8 @@
 
 Adam's rate is tuned on two seeds, under a cosine schedule and muP, and run on others.
 Losses, seconds and the hashes of texts go into `tests/data/suites.json`, where tests
-compare later code with them, and into `docs/suites.md`.
+compare later code with them, and into `docs/suites.md`. Tasks for an accelerator are
+not run.
 """
 
 import json
@@ -29,6 +30,7 @@ TUNING, REPORTING = (0, 1), (1_000, 1_001, 1_002, 1_003, 1_004)
 FINAL = 10  # updates at the end whose mean loss is the final one
 EVERY = 50  # updates between looks at the validation loss
 TEXTS = ("stdlib", "topics")  # they differ from Python to Python
+UNRUN = "for an accelerator | – | – | – | – |"
 
 
 def beginning(family: TaskFamily) -> dict[str, float]:
@@ -104,12 +106,17 @@ def page(record: dict[str, dict[str, Any]]) -> str:
         head = "| task | steps | rate | first | final | validation | seconds |"
         lines += ["", f"## {name}", "", head, "|---|---|---|---|---|---|---|"]
         for task, entry in suites.SUITES[name].items():
-            x, steps = record[name][task], entry.num_steps
+            line = f"| {task} | {entry.num_steps:,} | "
             lines.append(
-                f"| {task} | {steps:,} | {x['learning_rate']:g} | {x['first']:.3g} | "
-                f"{x['final']:.3g} | {x['valid']:.3g} | {x['seconds']:.0f} |"
+                line + (UNRUN if entry.accelerator else row(record[name][task]))
             )
     return "\n".join(lines) + "\n"
+
+
+def row(found: dict[str, Any]) -> str:
+    """Returns what a task's record says, as the end of a row of Markdown."""
+    losses = " | ".join(f"{found[x]:.3g}" for x in ("first", "final", "valid"))
+    return f"{found['learning_rate']:g} | {losses} | {found['seconds']:.0f} |"
 
 
 def main(wanted: list[str]) -> None:
@@ -117,7 +124,7 @@ def main(wanted: list[str]) -> None:
     record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     record["texts"] = {name: data.digest(name) for name in TEXTS}
     for name in wanted or suites.SUITES:
-        for task, entry in suites.SUITES[name].items():
+        for task, entry in suites.on_cpu(suites.SUITES[name]).items():
             found = judged(suites.family(entry), entry.num_steps)
             record.setdefault(name, {})[task] = found
             print(name, task, found, flush=True)

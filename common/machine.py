@@ -51,6 +51,11 @@ def provenance() -> dict[str, Any]:
     return {"code_revision": revision(), "hardware": hardware()}
 
 
+def accelerated() -> bool:
+    """Returns whether this process computes on something else than a CPU."""
+    return jax.default_backend() != "cpu"
+
+
 def hardware() -> str:
     """Returns the devices that this process computes on, in words."""
     device = jax.devices()[0]

@@ -42,6 +42,7 @@ def judge(
     reference: str = "adam",
     reference_lengths: tuple[int, ...] = (1, 2),
     looks: int = LOOKS,
+    slow_tasks: bool = False,
     title: str | None = None,
 ) -> None:
     """Evaluates what a config says, and reports it in `workdir`.
@@ -57,6 +58,7 @@ def judge(
         `module:attribute`, joins them.
       reference_lengths: as in `evaluate`.
       looks: as in `evaluate`.
+      slow_tasks: as in `evaluate`.
       title: of the report; by default it names the suite.
     """
     config = {name: value for name, value in locals().items() if name != "workdir"}
@@ -70,6 +72,7 @@ def judge(
         reference=reference or None,
         reference_lengths=reference_lengths,
         looks=looks,
+        slow_tasks=slow_tasks,
         directory=workdir,
         say=command_line.say,
     )

@@ -21,6 +21,7 @@ from evaluation.runs.results import Results
 from evaluation.scores import standings
 
 SAME = ("suite", "tasks", "seeds", "looks", "reference", "reference_lengths")
+LATER = {"batch", "flops"}  # they follow from a task's program, and came later
 
 
 def merged(runs: dict[str, Results]) -> Results:
@@ -67,12 +68,22 @@ def _check_same(runs: dict[str, Results]) -> None:
     name, first = next(iter(runs.items()))
     for label, other in runs.items():
         for key in SAME:
-            if other.settings[key] != first.settings[key]:
+            theirs, ours = (_setting(x, key) for x in (other, first))
+            if theirs != ours:
                 raise ValueError(
-                    f"{label} has another {key}: {other.settings[key]}, against "
-                    f"{first.settings[key]} of {name}; runs that are compared must "
-                    "share it."
+                    f"{label} has another {key}: {theirs}, against {ours} of {name}; "
+                    "runs that are compared must share it."
                 )
+
+
+def _setting(run: Results, key: str) -> Any:
+    """Returns a setting; of tasks, without what older evaluations do not say."""
+    if key != "tasks":
+        return run.settings[key]
+    return {
+        task: {name: x for name, x in setting.items() if name not in LATER}
+        for task, setting in run.settings["tasks"].items()
+    }
 
 
 def _notes(runs: dict[str, Results]) -> list[str]:

@@ -22,6 +22,7 @@ from evaluation.runs.tuning import Tuning, sequential
 from lopt.baselines import BASELINES, Baseline
 from tasks import suites
 from tasks.base import TaskFamily
+from tasks.costs import batch_size
 
 LOOKS = 20
 COMPILING = 2e10  # operations in whose time a cell is about compiled
@@ -39,6 +40,7 @@ def evaluate(
     reference_lengths: Sequence[int] = (1, 2),
     eval_params: adapters.EvalParams | Mapping[str, adapters.EvalParams] | None = None,
     looks: int = LOOKS,
+    slow_tasks: bool = False,
     directory: str | Path | None = None,
     say: Say = print,
 ) -> Results:
@@ -66,6 +68,8 @@ def evaluate(
         name; for an optimizer that averages in a way that `adapters` does not know. By
         default the parameters that are updated are judged.
       looks: how often held-out losses are taken after the start; a multiple of 4.
+      slow_tasks: whether tasks for an accelerator are run where there is none; by
+        default they are left out there, and a note says so.
       directory: where runs are kept, in `trials.sqlite`, so that none is repeated; by
         default a temporary one, which is named and stays.
       say: takes lines of progress.
@@ -81,16 +85,18 @@ def evaluate(
     plan = _plan(tuning, seeds, reference, reference_lengths)
     transfer = plan.tuning.transfer
     (looks,) = checks.wholes("looks", [looks], least=1)
+    entries, notes = _entries(suite, transfer=transfer, slow_tasks=slow_tasks)
+    for note in notes:
+        say(note)
     with command_line.Pulse(say) as pulse:
         pulse.begin("reading data", aloud=False)
-        tasks = _tasks(suite, transfer)
+        tasks = _tasks(entries)
     _check(named, {name: setting[1] for name, setting in tasks.items()}, plan, looks)
     growth = suites.growth(suite) if isinstance(suite, str) else {}
     bases = {task: x.base for task, x in growth.items()} if transfer else {}
     if directory is None:
         directory = tempfile.mkdtemp(prefix="lopt-evaluation-")
         say(f"runs are kept in {directory}; directory={directory!r} goes on there")
-    notes: list[str] = []
     with opened(Path(directory)) as store, _watch() as seconds, pulse:
         pulse.begin(f"tracing {len(tasks)} tasks", aloud=False)
         places = {
@@ -155,15 +161,39 @@ def _plan(
     return Plan(tuning, seeds, reference, lengths)
 
 
-def _tasks(suite: Suite, transfer: bool) -> dict[str, tuple[TaskFamily, int]]:
-    """Returns the family and the number of steps of each task."""
+def _entries(
+    suite: Suite, *, transfer: bool, slow_tasks: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns the entries of tasks to run, and a note for each task left out.
+
+    Raises:
+      ValueError: if all would be left out.
+    """
     if isinstance(suite, str):
         suite = suites.with_bases(suite) if transfer else suites.find(suite)
+    fast = suites.on_cpu(suite)
+    if slow_tasks or machine.accelerated() or len(fast) == len(suite):
+        return dict(suite), []
+    slow = [name for name in suite if name not in fast]
+    if not fast:
+        raise ValueError(
+            f"tasks are for an accelerator, and there is none: {', '.join(slow)}; "
+            "slow_tasks=True runs them all the same."
+        )
+    return fast, [
+        f"{name} is for an accelerator and was left out, as there is none; "
+        "slow_tasks=True runs it all the same."
+        for name in slow
+    ]
+
+
+def _tasks(entries: Mapping[str, Any]) -> dict[str, tuple[TaskFamily, int]]:
+    """Returns the family and the number of steps of each task."""
     return {
         name: (suites.family(entry), entry.num_steps)
         if isinstance(entry, suites.Entry)
         else tuple(entry)
-        for name, entry in suite.items()
+        for name, entry in entries.items()
     }
 
 
@@ -233,10 +263,13 @@ def _trials(entrant: Baseline, plan: Plan) -> int:
 
 def _said(place: Place, growth: Any, reference: Baseline | None) -> dict[str, Any]:
     """Returns what a report says of a task."""
+    family = place.track.family
     return {
-        "family": place.track.family.name,
+        "family": family.name,
         "num_steps": place.num_steps,
         "params": place.params,
+        "batch": batch_size(family)._asdict(),
+        "flops": place.flops,
         "program": place.program,
         "growth": growth and growth._asdict(),
         "twin": reference and cells.twin(reference, place),

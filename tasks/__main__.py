@@ -1,8 +1,9 @@
 """Prints suites and what their tasks cost: `python -m tasks [SUITE...]`.
 
-Parameters, updates, floating-point operations of the loss and gradient of an update,
-milliseconds of one and seconds of a run of them: as recorded on two CPU cores, or, with
-`--measure`, as measured on this machine. `--record` measures, and records.
+Parameters, updates, floating-point operations of the loss and gradient of an update, in
+all and for each parameter, milliseconds of one and seconds of a run of them: as
+recorded on two CPU cores, or, with `--measure`, as measured on this machine. `--record`
+measures, and records. Tasks for an accelerator have a star.
 """
 
 import argparse
@@ -18,7 +19,15 @@ from rich.table import Table
 from common import command_line
 
 RECORD = Path(__file__).with_name("costs.json")
-COLUMNS = ("task", "parameters", "steps", "Mflop/step", "ms/step", "seconds")
+COLUMNS = (
+    "task",
+    "parameters",
+    "steps",
+    "Mflop/step",
+    "flop/parameter",
+    "ms/step",
+    "seconds",
+)
 WIDE = 200  # so that no name is cut; tables take the width that they need
 
 
@@ -37,7 +46,8 @@ def measured(name: str) -> dict[str, dict[str, Any]]:
         for task, entry in suites.find(name).items():
             pulse.begin(f"measuring {name}, {task}", aloud=False)
             costs = cost(suites.family(entry))._asdict()
-            found[task] = {"steps": entry.num_steps} | costs
+            mark = {"accelerator": True} if entry.accelerator else {}
+            found[task] = {"steps": entry.num_steps} | mark | costs
     return found
 
 
@@ -56,10 +66,11 @@ def show(name: str, tasks: Mapping[str, Mapping[str, Any]], console: Console) ->
         table.add_column(column, justify=justify, no_wrap=True)
     for task, found in tasks.items():
         table.add_row(
-            task,
+            task + " *" * ("accelerator" in found),
             f"{found['params']:,}",
             f"{found['steps']:,}",
             f"{found['flops'] / 1e6:.3g}",
+            f"{found['flops'] / found['params']:,.0f}",
             f"{1e3 * found['seconds']:.2f}",
             _short(found["seconds"] * found["steps"]),
         )

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +41,38 @@ class Cost(NamedTuple):
     params: int
     flops: int
     seconds: float
+
+
+class BatchSize(NamedTuple):
+    """How much a training batch holds.
+
+    Attributes:
+      examples: None where batches hold none, as those of a quadratic.
+      tokens: those that are predicted; None where an example has one label.
+    """
+
+    examples: int | None
+    tokens: int | None
+
+
+def batch_size(family: TaskFamily) -> BatchSize:
+    """Returns how much a training batch holds; traces, but compiles nothing.
+
+    Examples are the first axis of "input". Tokens are labels that are integers, of
+    which text has several an example.
+    """
+
+    def drawn(key: jax.Array, data: Any) -> Any:
+        return family.task(family.sample(key)).batch(data, key, "train")
+
+    batch = jax.eval_shape(drawn, jax.random.key(0), family.data)
+    if not isinstance(batch, Mapping) or "input" not in batch:
+        return BatchSize(None, None)
+    tokens = None
+    if "label" in batch and batch["label"].ndim > 1:
+        label = batch["label"]
+        tokens = label.size if jnp.issubdtype(label.dtype, jnp.integer) else None
+    return BatchSize(len(batch["input"]), tokens)
 
 
 def cost(family: TaskFamily, *, repeats: int = 10) -> Cost:

@@ -13,6 +13,8 @@ class Entry(NamedTuple):
       num_steps: updates of a run.
       augmentations: as `augmentations.wrap` takes them.
       floor: a loss that is hardly ever below; the meta-loss is what is above it.
+      accelerator: whether the task is for an accelerator, because a step takes seconds
+        on a CPU.
     """
 
     family: str
@@ -20,6 +22,7 @@ class Entry(NamedTuple):
     num_steps: int
     augmentations: tuple[Mapping[str, Any], ...] = ()
     floor: float = 0.0
+    accelerator: bool = False
 
 
 DIGITS_MLP = {

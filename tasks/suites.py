@@ -20,6 +20,7 @@ from tasks.entries import (
     RECURRENT,
     REGRESSION,
     RESNET,
+    STANDARD,
     SURFACE,
     TEACHER,
     TRANSFORMER,
@@ -167,6 +168,35 @@ SUITES: dict[str, dict[str, Entry]] = {
         ),
         "rosenbrock": Entry("surface", SURFACE | {"dimension": 10}, 1_000),
     },
+    # Networks as users make them, of sizes and batches at which the gradient takes most
+    # of a step, so that seconds are compared where rules would be used.
+    "scale-v1": {
+        "conv-patches16": Entry(
+            "conv",
+            CONV
+            | STANDARD
+            | {"dataset": "patches16", "batch_size": 64}
+            | {"width": 80, "depth": 3, "stages": 3},
+            200,
+        ),
+        "transformer-topics": Entry(
+            "transformer",
+            TRANSFORMER
+            | STANDARD
+            | {"dataset": "topics", "context": 64, "batch_size": 64}
+            | {"width": 64, "depth": 2, "heads": 4, "mlp_ratio": 4},
+            200,
+        ),
+        "transformer-stdlib": Entry(
+            "transformer",
+            TRANSFORMER
+            | STANDARD
+            | {"context": 128, "batch_size": 64}
+            | {"width": 256, "depth": 4, "heads": 8, "mlp_ratio": 4},
+            500,
+            accelerator=True,
+        ),
+    },
     # What `make demo` shows.
     "digits-v1": {
         "mlp-digits-200": Entry("mlp", DIGITS_MLP, 200),
@@ -192,6 +222,19 @@ def find(name: str) -> Mapping[str, Entry]:
     if not isinstance(found, Mapping):
         raise ValueError(f"suite {name!r} is no dict of entries.")
     return found
+
+
+def on_cpu(suite: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the tasks of a suite without those for an accelerator.
+
+    Args:
+      suite: {task: entry, or a family and its number of steps}.
+    """
+    return {
+        name: entry
+        for name, entry in suite.items()
+        if not (isinstance(entry, Entry) and entry.accelerator)
+    }
 
 
 def maybe(name: str) -> Mapping[str, Entry] | None:

@@ -21,6 +21,7 @@ def markdown(summary: Summary) -> str:
         _folded("More measures", _measures(tables.others(summary))),
         _tasks(summary),
         "Mean final training loss / mean test loss; bold as above.",
+        _folded("How large tasks are", f"{_sizes(summary)}\n\n{wording.PROPORTION}"),
         "\n".join(f"- {_safe(line)}" for line in protocol(summary)),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -85,6 +86,11 @@ def _tasks(summary: Summary) -> str:
         fields = [" / ".join(pair) for pair in zip(*columns, strict=True)]
         rows.append([_safe(task), *fields])
     return _table(["", *map(_safe, names)], rows)
+
+
+def _sizes(summary: Summary) -> str:
+    rows = [[_safe(x.task), *x.fields] for x in tables.sizes(summary)]
+    return _table(["", *tables.SIZES], rows)
 
 
 def _means(rows: Sequence[Row], metric: str) -> list[str]:

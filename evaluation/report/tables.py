@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from evaluation.report.content import Summary
 from evaluation.report.wording import (
+    batch,
     bounds,
     budget,
     duration,
@@ -50,6 +51,21 @@ class Table(NamedTuple):
 
     columns: list[str]
     lines: list[Line]
+
+
+class Size(NamedTuple):
+    """How large a task is, and a step on it; a field for each of `SIZES`."""
+
+    task: str
+    fields: list[str]
+
+
+SIZES = (
+    "parameters",
+    "training batch",
+    "examples or tokens per parameter",
+    "operations of a gradient per parameter",
+)
 
 
 class Column(NamedTuple):
@@ -126,6 +142,24 @@ def task(summary: Summary, name: str) -> Table:
         )
     columns.append(Column("diverged", 0, lambda x: None, _seeds))
     return _table(summary, rows, columns)
+
+
+def sizes(summary: Summary) -> list[Size]:
+    """Returns how large each task is; older evaluations do not say all of it."""
+    return [Size(x, _size(y)) for x, y in summary.settings["tasks"].items()]
+
+
+def _size(setting: Mapping[str, Any]) -> list[str]:
+    params = setting["params"]
+    if "batch" not in setting:
+        return [f"{params:,}", NONE, NONE, NONE]
+    examples, tokens = (setting["batch"][x] for x in ("examples", "tokens"))
+    return [
+        f"{params:,}",
+        batch(examples, tokens),
+        number((tokens or examples) / params) if examples else NONE,
+        f"{setting['flops'] / params:,.0f}",
+    ]
 
 
 def _table(

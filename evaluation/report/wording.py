@@ -10,6 +10,13 @@ from evaluation.scores.standings import Standing
 from evaluation.statistics import Interval
 
 SATURATED = 0.03  # of the loss that the last doubling of the trials took off
+PROPORTION = (
+    "A gradient takes about six operations for each parameter and each example or "
+    "token: more where weights are shared over positions, as in convolutions, and "
+    "fewer where a batch uses few of the weights, as of an embedding. An update takes "
+    "a fixed number for each parameter, whatever the batch. So the last column decides "
+    "what share of a step an optimizer takes."
+)
 
 
 def failures(summary: Summary) -> list[str]:
@@ -130,6 +137,18 @@ def count(things: Collection[Any], noun: str) -> str:
     ('1 task', '2 seeds')
     """
     return f"{len(things)} {noun}{'s' if len(things) != 1 else ''}"
+
+
+def batch(examples: int | None, tokens: int | None) -> str:
+    """Returns how much a batch holds.
+
+    >>> batch(64, None), batch(32, 2048)
+    ('64 examples', '2,048 tokens in 32 examples')
+    """
+    if not examples:
+        return "no examples"
+    held = f"{examples:,} examples"
+    return f"{tokens:,} tokens in {held}" if tokens else held
 
 
 def number(value: float) -> str:

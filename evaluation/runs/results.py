@@ -77,9 +77,11 @@ class Results(NamedTuple):
 
     Attributes:
       settings: JSON values: `suite`, `tasks` ({name: {"family", "num_steps", "params",
-        "program", "growth", "twin"}}), `optimizers` ({name: {"baseline", "trials",
-        "sequential"}}), `seeds`, `tuning`, `reference`, `reference_lengths`, `looks`;
-        older evaluations have no `twin` and no `sequential`.
+        "batch", "flops", "program", "growth", "twin"}}), `optimizers` ({name:
+        {"baseline", "trials", "sequential"}}), `seeds`, `tuning`, `reference`,
+        `reference_lengths`, `looks`; older evaluations have no `batch`, `flops`, `twin`
+        and `sequential`. `batch` is a `tasks.costs.BatchSize`, `flops` the operations
+        of a step's loss and gradient.
       cells: of every optimizer on every task, by task.
       seconds: {"total", "compile"}: wall-clock, and compiling as part of it.
       notes: warnings, such as optima at the edge of a range.

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import jax
 import pytest
 
 from common import machine
@@ -34,3 +35,9 @@ def test_revision_is_of_this_code_and_not_of_a_repository_around_it(
         assert machine.revision().startswith(f"{clean}-dirty-")
     else:
         assert changed == [None] * 3
+
+
+@pytest.mark.parametrize(("platform", "there"), [("cpu", False), ("gpu", True)])
+def test_what_is_no_cpu_is_an_accelerator(monkeypatch, platform, there):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    assert machine.accelerated() == there

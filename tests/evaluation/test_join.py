@@ -69,6 +69,17 @@ def test_what_differs_on_one_task_alone_is_labelled_too(runs, task):
     assert both.settings["reference"] == "slow@a"
 
 
+def test_an_older_evaluation_that_says_less_of_tasks_joins(runs):
+    first, second = loaded(runs).values()
+    older = {
+        task: {k: x for k, x in said.items() if k not in join.LATER}
+        for task, said in first.settings["tasks"].items()
+    }
+    first = first._replace(settings=first.settings | {"tasks": older})
+    assert first.settings["tasks"] != second.settings["tasks"]
+    assert join.merged({"a": first, "b": second}).settings["tasks"] == older
+
+
 def test_differences_are_ratios_and_chances_over_all_tasks(runs):
     both = join.merged(loaded(runs))
     lines = list(join.differences(both, [("mine@a", "mine@b")]))
@@ -91,7 +102,8 @@ def test_the_command_prints_and_reports_all(runs, tmp_path, capsys):
 @pytest.mark.parametrize("key", join.SAME)
 def test_evaluations_of_other_settings_are_refused(runs, key):
     found = loaded(runs)
-    other = found["b"].settings | {key: "another"}
+    another = {"short": {"program": "another"}} if key == "tasks" else "another"
+    other = found["b"].settings | {key: another}
     with pytest.raises(ValueError, match=f"b has another {key}"):
         join.merged(found | {"b": found["b"]._replace(settings=other)})
 

@@ -7,12 +7,22 @@ from pathlib import Path
 import numpy as np
 import optax
 import pytest
-from toy_evaluation import SEEDS, SETTLED, SMALL, TUNING, family, judged, plain
+from toy_evaluation import (
+    SEEDS,
+    SETTLED,
+    SMALL,
+    STEPS,
+    TUNING,
+    family,
+    judged,
+    plain,
+)
 
 from common import disk, machine
 from evaluation.runs import curves
 from evaluation.runs.store import Store, kept
 from evaluation.runs.tuning import METRICS, Tuning
+from tasks import suites
 
 
 def test_one_optimizer_is_judged_against_the_reference():
@@ -79,6 +89,42 @@ def test_results_say_on_which_day_and_by_what_they_were_made():
     assert today - datetime.date.fromisoformat(made["date"]) <= datetime.timedelta(1)
     assert made["command"] == "evaluate(...) from Python"
     assert made["revision"] == machine.revision()
+
+
+def suite_of(**marks):
+    """Returns entries of a quadratic, some of which are for an accelerator."""
+    entry = suites.SUITES["smoke-v1"]["quadratic"]._replace(num_steps=STEPS)
+    return {name: entry._replace(accelerator=x) for name, x in marks.items()}
+
+
+def test_tasks_for_an_accelerator_are_left_out_where_there_is_none():
+    lines = []
+    found = judged(plain, suite=suite_of(fast=False, slow=True), say=lines.append)
+    assert list(found.settings["tasks"]) == ["fast"]
+    note = "slow is for an accelerator and was left out, as there is none; slow_"
+    assert lines[0].startswith(note) and found.notes == (lines[0],)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_tasks_for_an_accelerator_run_where_there_is_one_or_if_asked_for(
+    monkeypatch, there
+):
+    monkeypatch.setattr(machine, "accelerated", lambda: there)
+    suite = suite_of(fast=False, slow=True)
+    found = judged(plain, suite=suite, slow_tasks=not there)
+    assert list(found.settings["tasks"]) == ["fast", "slow"] and not found.notes
+
+
+def test_a_suite_for_an_accelerator_alone_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="there is none: slow; slow_tasks=True runs"):
+        judged(never, suite=suite_of(slow=True))
+
+
+def test_results_say_how_large_tasks_are():
+    (said,) = judged(plain).settings["tasks"].values()
+    assert said["batch"] == {"examples": 4, "tokens": None}
+    # Forward, and back to 3 x 4 weights: 2 operations for each of 4 examples.
+    assert said["flops"] > 2 * (2 * 4 * 3 * 4) and said["params"] == 3 * 4
 
 
 def never(*, num_steps):

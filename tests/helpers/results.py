@@ -19,6 +19,7 @@ STEPS, LOOKS = 40, 4
 RATES = {"mine": 3.0, "adam": 1.0, "sgdm": 0.4}  # losses are (1 + rate t)^-1/2
 TRIALS = [{"learning_rate": x, "schedule": "linear"} for x in (0.01, 0.1)]
 TASKS = ("mlp-widthx1", "mlp-widthx2", "bowl")
+BATCHES = ((4, 2_000), (64, None), (None, None))  # examples and tokens of each task
 ERROR = "ValueError: need <one> loss"
 
 
@@ -72,9 +73,17 @@ def results():
     settings = {
         "suite": "toy-v1",
         "tasks": {
-            task: {"family": task, "num_steps": STEPS, "params": 10, "growth": grown}
-            for task, grown in zip(
+            task: {
+                "family": task,
+                "num_steps": STEPS,
+                "params": 10,
+                "batch": dict(zip(("examples", "tokens"), batch, strict=True)),
+                "flops": 12_345,
+                "growth": grown,
+            }
+            for task, batch, grown in zip(
                 TASKS,
+                BATCHES,
                 (growth | {"factor": 1}, growth | {"factor": 2}, None),
                 strict=True,
             )

@@ -17,6 +17,21 @@ def test_softmax_regression_costs_two_products_a_pass():
     assert 0 < found.seconds < 60
 
 
+@pytest.mark.parametrize(
+    ("name", "examples", "tokens"),
+    [
+        ("conv", 4, None),
+        ("transformer", 3, 3 * 5),
+        ("bag_of_tokens", 16, None),  # of which one label is predicted, not the tokens
+        ("teacher_student", 64, None),
+        ("coordinates", 128, None),  # half of the 16 by 16 pixels, of three colours
+        ("quadratic", None, None),
+    ],
+)
+def test_a_batch_has_examples_and_text_has_tokens(name, examples, tokens):
+    assert costs.batch_size(build(name)) == (examples, tokens)
+
+
 def test_a_scan_costs_its_body_as_often_as_it_runs():
     kernel = jnp.ones((4, 4))
 

@@ -13,11 +13,13 @@ from places import ROOT
 
 from tasks import __main__ as command
 from tasks import data, suites
+from tasks.base import gradient
 
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "suites.py"))
 RECORD = json.loads((ROOT / "tests" / "data" / "suites.json").read_text())
 SUITES = suites.SUITES
-TASKS = [(suite, task) for suite, tasks in SUITES.items() for task in tasks]
+COSTS = command.recorded()
+TASKS = [(x, task) for x, tasks in SUITES.items() for task in suites.on_cpu(tasks)]
 
 # A suite that changes needs a new name: results of different versions do not compare.
 DIGESTS = {
@@ -32,14 +34,16 @@ DIGESTS = {
     "longer-v1": "01d634e780de",
     "transfer-v1": "5e313648524e",
     "transfer-v2": "e82450221a50",
+    "scale-v1": "7b4077868af9",
     "digits-v1": "41ad38bf6dd1",
     "smoke-v1": "92044b7512e7",
 }
 
 
 def plain(one):
-    """Returns what an entry says, as when there were no floors."""
-    return {k: x for k, x in one._asdict().items() if k != "floor" or x}
+    """Returns what an entry says, as when there were no floors or accelerators."""
+    new = ("floor", "accelerator")
+    return {k: x for k, x in one._asdict().items() if k not in new or x}
 
 
 @functools.cache
@@ -88,7 +92,7 @@ def test_every_task_starts_as_recorded(suite, task):
 
 def test_recorded_times_are_of_every_task_and_short():
     seconds = {
-        suite: [RECORD[suite][task]["seconds"] for task in tasks]
+        suite: [RECORD[suite][task]["seconds"] for task in suites.on_cpu(tasks)]
         for suite, tasks in SUITES.items()
     }
     assert sum(seconds["transfer-v1"]) < 20 * 60
@@ -121,6 +125,31 @@ def test_transfer_has_an_embedding_of_which_a_batch_touches_few_rows():
     task = one.task(one.sample(jax.random.key(0)))
     seen = task.batch(one.data, jax.random.key(1), "train")["input"]
     assert len(np.unique(seen)) < 1024 * 2 / 3
+
+
+SCALE = SUITES["scale-v1"]
+
+
+@pytest.mark.parametrize("task", SCALE)
+def test_gradients_at_scale_take_thrice_what_the_dearest_update_does(task):
+    cost = COSTS["scale-v1"][task]
+    # An update of `mu_mlp` takes 4,300 (tests/evaluation/runs/test_entrants.py).
+    assert cost["flops"] / cost["params"] > 3 * 4_300
+    large = SCALE[task].accelerator
+    assert (1e6 if large else 1e5) < cost["params"] < (1e7 if large else 3e5)
+
+
+@pytest.mark.parametrize("task", SCALE)
+def test_tasks_at_scale_have_losses_and_gradients(task):
+    found = family("scale-v1", task)
+
+    def step(key):
+        task = found.task(found.sample(key))
+        batch = task.batch(found.data, key, "train")
+        return gradient(task, task.init(key), key, batch, task.state)
+
+    value, _, grads = jax.eval_shape(step, jax.random.key(0))
+    assert value.shape == () and str(grads) == str(found.shapes)
 
 
 def test_in_dist_has_the_kinds_and_sets_of_train():
@@ -175,9 +204,6 @@ def test_longer_runs_are_5_and_25_times_those_trained_on():
         assert one.num_steps / base.num_steps in (5, 25) and one.args == base.args
 
 
-COSTS = command.recorded()
-
-
 def test_the_command_prints_whole_names_of_every_suite_at_once(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(command, "measured", None)  # what is recorded is enough
@@ -185,6 +211,14 @@ def test_the_command_prints_whole_names_of_every_suite_at_once(monkeypatch, caps
     lines = capsys.readouterr().out.splitlines()
     for task in {task for tasks in SUITES.values() for task in tasks}:
         assert any(line.split()[:1] == [task] for line in lines)
+
+
+def test_the_command_marks_tasks_for_an_accelerator_and_divides_by_parameters(capsys):
+    command.main(["scale-v1"])
+    lines = {x.split()[0]: x for x in capsys.readouterr().out.splitlines() if x.strip()}
+    marked = {task for task in SCALE if f"{task} *" in lines[task]}
+    assert marked == {task for task, entry in SCALE.items() if entry.accelerator}
+    assert " 16,728 " in lines["conv-patches16"]
 
 
 def test_the_command_measures_where_it_is_asked_to(monkeypatch, capsys):

@@ -18,6 +18,7 @@ def test_markdown_has_standings_tasks_and_protocol():
     assert f"| bowl | **{final:.3f}** / **{test:.3f}** | " in text
     assert "failed / failed |" in text and "ValueError: need &lt;one&gt; loss" in text
     assert "adam 2 trials × 2 seeds a task" in text
+    assert "| mlp-widthx1 | 10 | 2,000 tokens in 4 examples | 200 | 1,234 |" in text
 
 
 def test_rows_of_markdown_are_as_wide_as_their_heads():
@@ -25,7 +26,7 @@ def test_rows_of_markdown_are_as_wide_as_their_heads():
     for table in tables_:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
-    assert len(tables_) == 3
+    assert len(tables_) == 4
 
 
 def odd():

@@ -12,7 +12,7 @@ import pytest
 from results import ERROR, RATES, TASKS, changed, renamed
 from results import results as toy
 
-from evaluation.report import page
+from evaluation.report import page, wording
 from evaluation.report.summary import summary
 from evaluation.runs import tuning
 
@@ -89,6 +89,13 @@ def test_tables_say_what_their_cells_belong_to():
     assert text().count("<table") == text().count("<caption>") > len(TASKS)
     heads = re.findall(r"<th( [^>]*)?>", text())
     assert heads and all("scope=" in head for head in heads)
+
+
+def test_the_page_says_how_large_tasks_are_and_what_that_decides():
+    table = text()[text().index("How large tasks are") :]
+    table = re.sub(r"\s+", " ", table[: table.index("</p>")])
+    assert "<td>2,000 tokens in 4 examples</td> <td>200</td> <td>1,234</td>" in table
+    assert table.endswith(f'<p class="soft">{wording.PROPORTION}')
 
 
 def test_failures_are_named():

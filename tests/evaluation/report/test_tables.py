@@ -67,6 +67,26 @@ def test_the_lowest_of_losses_and_the_highest_of_others_are_marked(column, best)
             assert [x.name for x in table.lines if x.fields[i].best] == best
 
 
+def test_sizes_are_of_a_step_and_for_each_parameter():
+    found = {x.task: x.fields for x in tables.sizes(results_summary())}
+    assert found == {
+        "mlp-widthx1": ["10", "2,000 tokens in 4 examples", "200", "1,234"],
+        "mlp-widthx2": ["10", "64 examples", "6.40", "1,234"],
+        "bowl": ["10", "no examples", tables.NONE, "1,234"],
+    }
+    assert all(len(fields) == len(tables.SIZES) for fields in found.values())
+
+
+def test_sizes_that_older_evaluations_do_not_say_are_dashes():
+    settings = toy().settings
+    older = {
+        task: {k: x for k, x in said.items() if k not in ("batch", "flops")}
+        for task, said in settings["tasks"].items()
+    }
+    found = summary(toy()._replace(settings=settings | {"tasks": older}))
+    assert [x.fields for x in tables.sizes(found)] == 3 * [["10", *3 * [tables.NONE]]]
+
+
 def test_candidates_come_first():
     settings = toy().settings
     turned = dict(reversed(settings["optimizers"].items()))

@@ -10,6 +10,8 @@ import lopt
 from evaluation.runs import entrants
 from lopt import mup
 from lopt.baselines.spaces import Range
+from tasks import suites
+from tasks.costs import flops
 
 
 def test_optimizers_are_found_by_name_path_and_label():
@@ -47,6 +49,21 @@ def test_a_rule_that_sets_its_own_steps_on_a_schedule_is_not_tuned(tmp_path):
         [str(tiny_rule.save(tmp_path / "rule", card=card))]
     ).values()
     assert not found.space and not found.learned
+
+
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [("adamw", 17), ("mu_norm", 650), ("muon", 1_700), ("mu_mlp", 4_300)],
+)
+def test_updates_take_as_many_operations_as_the_documentation_says(name, operations):
+    family = suites.family(suites.SUITES["scale-v1"]["conv-patches16"])
+    (found,) = entrants.find([name]).values()
+    found = entrants.contender(found, family, num_steps=200)
+    tx = found.factory(num_steps=200, **found.defaults)
+    state = jax.eval_shape(tx.init, family.shapes)
+    work = flops(tx.update, family.shapes, state, family.shapes)
+    params = sum(x.size for x in jax.tree.leaves(family.shapes))
+    assert work / params == pytest.approx(operations, rel=0.05)
 
 
 PARAMS = {"w": jnp.ones((2, 3))}
