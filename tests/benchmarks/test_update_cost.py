@@ -15,8 +15,12 @@ def test_rows_have_times_over_adamw_and_temporaries(monkeypatch):
         assert row["state"] >= 8 * row["parameters"], name
 
 
-def test_on_gpus_each_rule_is_measured_without_kernels_too(monkeypatch):
-    names = list(update_cost.optimizers())
+def test_on_gpus_rules_are_measured_without_kernels_too(monkeypatch):
+    def rows(exponent, some):
+        return [{"optimizer": name, "parameters": exponent} for name in some]
+
+    monkeypatch.setattr(update_cost, "rows", rows)
     monkeypatch.setattr(update_cost.jax, "default_backend", lambda: "gpu")
-    more = [name + update_cost.PLAIN for name in names if name not in ("adamw", "muon")]
-    assert list(update_cost.optimizers()) == names + more
+    names = [row["optimizer"] for row in update_cost.measured(3)]
+    assert names[:5] == ["adamw", "muon", "demo", "mu_mlp", "mu_norm"]
+    assert names[5:] == [name + " without kernels" for name in names[2:5]]
