@@ -126,6 +126,8 @@ def _begun(workdir: Path, stack: contextlib.ExitStack) -> Any:
     cache = _CACHE.value or os.environ.get("JAX_COMPILATION_CACHE_DIR")
     cache = command_line.path(cache or workdir / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(cache))
+    if not _DISTRIBUTED.value:
+        hosts.spread(_CONFIG.value.get("estimator", {}).get("num_workers"))
     first, there = hosts.first(), workdir.is_dir()
     if first and there:
         stack.enter_context(disk.held(workdir))

@@ -54,6 +54,20 @@ def join(address: str | None, count: int | None, index: int | None) -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
 
 
+def spread(workers: Any) -> None:
+    """Has JAX see the cores of a CPU as devices, which share the workers.
+
+    As many of them as divide the workers, if JAX has not begun yet, and unless
+    JAX_NUM_CPU_DEVICES or XLA_FLAGS say how many there are.
+    """
+    known = "force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if known or jax.config.jax_num_cpu_devices >= 0 or workers not in range(1, 10**6):
+        return
+    count = max(n for n in range(1, (os.cpu_count() or 1) + 1) if not workers % n)
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", count)
+
+
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Lets Ctrl-C and SIGTERM end the process at once, then catches them as before.

@@ -32,6 +32,25 @@ def test_one_process_asks_itself(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("workers", "flags", "count"),
+    [
+        (6, "", 3),
+        (8, "", 4),
+        (7, "", 1),
+        (None, "", None),
+        (8, "--xla_force_host_platform_device_count=2", None),
+    ],
+)
+def test_cores_are_devices_that_share_the_workers(monkeypatch, workers, flags, count):
+    found = {}
+    monkeypatch.setattr(hosts.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(hosts.jax.config, "update", found.__setitem__)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    hosts.spread(workers)
+    assert found == ({} if count is None else {"jax_num_cpu_devices": count})
+
+
+@pytest.mark.parametrize(
     ("given", "absent"),
     [
         (("localhost:1", None, 0), "--num_processes"),
