@@ -6,6 +6,7 @@ from typing import Any
 from lopt import names
 from lopt.rules import mlp, weight_decay
 from lopt.rules.kernel import kernels as kernels
+from lopt.rules.tiles import copies as copies
 from lopt.types import LearnedOptimizer
 
 RULES = {"mlp": mlp.mlp, "weight_decay": weight_decay.weight_decay}

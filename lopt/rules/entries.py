@@ -152,13 +152,13 @@ def _mapped(
       seen: what `inputs` takes.
       grad: gradient, or those of several tensors in an array of `Layout`.
     """
-    least = 1 + network.unrolled(weights.net)
-    return _by(how, inputs, network.apply, least, weights, seen, grad)
+    least, units = (2, 1) if network.unrolled(weights.net) else (1, how.hidden)
+    return _by(how, inputs, network.apply, least, units, weights, seen, grad)
 
 
 @_mapped.defjvp
 def _mapped_jvp(how: Settings, inputs: Any, primals: tuple, tangents: tuple) -> tuple:
-    plain = functools.partial(_by, how, inputs, network.by_products, 1)
+    plain = functools.partial(_by, how, inputs, network.by_products, 1, how.hidden)
     return jax.jvp(plain, primals, tangents)
 
 
@@ -167,6 +167,7 @@ def _by(
     inputs: Any,
     apply: Any,
     least: int,
+    units: int,
     weights: Weights,
     seen: Any,
     grad: Array,
@@ -180,10 +181,8 @@ def _by(
 
     if not (settings.head_of(how).local or settings.head_of(how).scale):
         return function(weights, seen, grad)
-    apart = inputs is _inputs
-    return tiles.mapped(
-        function, weights, seen, grad, least=least, apart=apart, later=True
-    )
+    mapped = functools.partial(tiles.mapped, function, weights, seen, grad)
+    return mapped(least=least, units=units, apart=inputs is _inputs, later=True)
 
 
 def _inputs(

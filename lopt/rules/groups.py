@@ -12,7 +12,7 @@ from lopt.types import Array
 
 STACKED = 5  # least small tensors of one shape that are stacked
 # Most entries of one that is joined with others, so gathered where a mesh splits it.
-JOINED = 2**12
+JOINED = 2**9
 
 
 class Group(NamedTuple):

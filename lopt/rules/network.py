@@ -114,7 +114,9 @@ def by_products(theta: Theta, full: Sequence, start: Start) -> list:
         jnp.broadcast_to, shape=full[0].shape, out_sharding=placed
     )
     inputs = [*full, *map(spread, start.inputs)]
-    x = _product(w, jnp.stack(inputs)) + jnp.stack(start.units)
+    # Not stacked: under `vmap` its axis would stay the first, and all be transposed.
+    lined = jnp.concatenate([x[None] for x in inputs])
+    x = _product(w, lined) + jnp.stack(start.units)
     for i in range(1, _layers(theta)):
         b = theta[f"b{i}"].reshape(-1, *[1] * (x.ndim - 1))
         x = _product(theta[f"w{i}"], jax.nn.relu(x)) + b

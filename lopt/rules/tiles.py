@@ -3,8 +3,10 @@
 Or, on a GPU, by a kernel.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,10 +16,28 @@ from lopt.rules import kernel
 from lopt.rules.sharded import locally
 from lopt.types import Array
 
-# Of a tile, by the backend that JAX uses by default: what fits the cache of a core, and
-# what keeps an accelerator busy.
+# Of a tile, and of its units in one layer, by the backend that JAX uses by default:
+# what fits the cache of a core, and what keeps an accelerator busy.
 ENTRIES = {"cpu": 2**15}
-OTHERWISE = 2**20
+UNITS = {"cpu": 2**18}
+OTHERWISE = 2**20, 2**25
+LEAST = 2**5  # entries, however many copies there are
+
+_copies = contextvars.ContextVar("copies", default=1)
+
+
+@contextlib.contextmanager
+def copies(count: int) -> Iterator[None]:
+    """Tells rules that are traced inside that `vmap` makes so many copies of them.
+
+    On CPUs tiles are smaller by as much, so that those of all copies fit the cache.
+    Contexts multiply.
+    """
+    token = _copies.set(_copies.get() * count)
+    try:
+        yield
+    finally:
+        _copies.reset(token)
 
 
 def mapped(
@@ -29,6 +49,7 @@ def mapped(
     *,
     apart: bool = True,
     later: bool = False,
+    units: int = 1,
 ) -> Array:
     """Returns `function(whole, tiled, over)`, which may lie where `over` did.
 
@@ -42,7 +63,9 @@ def mapped(
       apart: whether devices may have parts of `over`.
       later: whether a tile is put into its place a turn later: XLA uses one core to
         make what it puts in the same turn.
+      units: of one layer that an entry is made of, if all are made at once.
     """
+    entries = min(limit(units), -(-over.size // least))
 
     def at_once(whole: Any, tiled: Any, over: Array) -> Array:
         return function(whole, tiled, over).astype(over.dtype)
@@ -64,7 +87,6 @@ def mapped(
             out = jax.lax.dynamic_update_slice(*carry)
             return out, made(tile, out), jnp.stack(tile.starts)
 
-        entries = min(limit(), -(-over.size // least))
         if not later:
             return _loop(put, over, over.shape, entries)
         starts = jnp.zeros(over.ndim, int)
@@ -72,7 +94,7 @@ def mapped(
         carry = _loop(put_last, (over, first, starts), over.shape, entries)
         return jax.lax.dynamic_update_slice(*carry)
 
-    small = over.size <= min(limit(), -(-over.size // least))
+    small = over.size <= entries
     plain = at_once if small else loop
     if apart and kernel.chosen(over):
         fast = kernel.mapped(function, plain)
@@ -123,9 +145,12 @@ def means(function: Callable[..., list], tiled: Any, ndim: int) -> Array:
     return (sums / size).reshape(-1, *[1] * len(shape))
 
 
-def limit() -> int:
-    """Returns the most entries of a tile."""
-    return ENTRIES.get(jax.default_backend(), OTHERWISE)
+def limit(units: int = 1) -> int:
+    """Returns the most entries of a tile, which has so many units an entry."""
+    backend = jax.default_backend()
+    entries = ENTRIES.get(backend, OTHERWISE[0])
+    most = min(entries, UNITS.get(backend, OTHERWISE[1]) // units)
+    return max(min(most, LEAST), most // (_copies.get() if backend in ENTRIES else 1))
 
 
 def parted(x: Array) -> bool:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from lopt import rules
 from meta_train.estimators.buffer import buffered
 from meta_train.inner.training import Inner
 from meta_train.inner.worker import Losses, Worker
@@ -104,6 +105,16 @@ def root_mean_square(entries: jax.Array, counts: jax.Array) -> jax.Array:
     return jnp.sqrt(square / jnp.maximum(1, number))
 
 
+def pairwise(function: Callable[..., Any], in_axes: tuple) -> Callable[..., Any]:
+    """Returns `function` of the two runs of a pair."""
+
+    def both(*args: Any) -> Any:
+        with rules.copies(2):
+            return jax.vmap(function, in_axes)(*args)
+
+    return both
+
+
 def total(tree: Any) -> jax.Array:
     """Returns the sum of every entry of a tree."""
     return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(tree))
@@ -183,7 +194,8 @@ def per_worker(
         all_workers = jax.vmap(
             contribution, in_axes=(None, 0, None, 0), axis_name=WORKERS
         )
-        out = all_workers(theta, state, data, keys)
+        with rules.copies(max(1, num_workers // jax.device_count())):
+            out = all_workers(theta, state, data, keys)
         counts = dict(diverged=~out.valid, restarts=out.restarted, valid=out.valid)
         metrics = {name: jnp.sum(flags) for name, flags in counts.items()}
         means = (out.grad, jax.vmap(Losses.mean)(out.losses), out.objective)

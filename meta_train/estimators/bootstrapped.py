@@ -15,6 +15,7 @@ from meta_train.estimators.base import (
     Theta,
     all_finite,
     concluded,
+    pairwise,
     per_worker,
     refuse_imitation,
     total,
@@ -196,7 +197,8 @@ def bootstrapped_pes(
         def unroll(theta: Theta, worker: Worker, salt: Any) -> tuple[Worker, Any]:
             return inner.unroll(theta, worker, data, window_key, inner.num_steps, salt)
 
-        pair, _ = jax.vmap(unroll)(moved(theta, kick), state.pair, noise.salts())
+        run = pairwise(unroll, in_axes=(0, 0, 0))
+        pair, _ = run(moved(theta, kick), state.pair, noise.salts())
         worker, losses = unroll(theta, state.worker, None)
         _, goal = _target(inner, target, theta, worker, data, target_key)
         distances = jax.vmap(lambda x: distance(inner, goal, x, data, match_key))(pair)

@@ -11,6 +11,7 @@ from meta_train.estimators.base import (
     Theta,
     all_finite,
     concluded,
+    pairwise,
     per_run,
     per_worker,
 )
@@ -66,7 +67,7 @@ def es(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
     def measure(theta: Theta, worker: Worker, data: Any, key: jax.Array):
         noise_key, run_key = jax.random.split(key)
         kick = noise.draw(noise_key, theta)
-        run = jax.vmap(inner.run, in_axes=(0, None, None, None, 0))
+        run = pairwise(inner.run, in_axes=(0, None, None, None, 0))
         after, losses = run(moved(theta, kick), worker, data, run_key, noise.salts())
         mean = means(losses)
         finite = all_finite((losses.value, losses.unlikeness, after.params))
@@ -95,7 +96,7 @@ def truncated_es(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Est
     ) -> Contribution:
         noise_key, window_key, restart_key = jax.random.split(key, 3)
         kick = noise.draw(noise_key, theta)
-        run = jax.vmap(inner.window, in_axes=(0, None, None, None, 0, 0))
+        run = pairwise(inner.window, in_axes=(0, None, None, None, 0, 0))
         thetas = moved(theta, kick)
         pair, losses = run(thetas, worker, data, window_key, thetas, noise.salts())
         after, _ = inner.window(theta, worker, data, window_key)
@@ -216,7 +217,7 @@ def nres(*, inner: Inner, num_workers: int, noise: Noise = NOISE) -> Estimator:
 
 def _window(inner, noise, thetas, pair, data, key, later):
     """Returns a pair after a window, and its losses [2, W]."""
-    run = jax.vmap(inner.window, in_axes=(0, 0, None, None, 0, 0))
+    run = pairwise(inner.window, in_axes=(0, 0, None, None, 0, 0))
     return run(thetas, pair, data, key, later, noise.salts())
 
 

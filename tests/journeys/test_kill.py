@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import numpy as np
 import pytest
 from places import ROOT
+from saved import bits
 
 from meta_train import checkpoint, logging
 
@@ -105,9 +104,8 @@ def final_bits(workdir):
     keeper = checkpoint.manager(workdir / "checkpoints", keep=3)
     assert keeper.latest_step() == 60
     assert checkpoint.damage(Path(keeper.directory) / "60") is None
-    leaves = jax.tree.leaves_with_path(keeper.restore(60)["state"])
-    arrays = {jax.tree_util.keystr(k): np.asarray(x).tobytes() for k, x in leaves}
-    return arrays, (workdir / "artifact" / "theta.safetensors").read_bytes()
+    theta = workdir / "artifact" / "theta.safetensors"
+    return bits(workdir, 60), theta.read_bytes()
 
 
 def test_run_killed_at_three_meta_steps_ends_with_the_same_bits(place):

@@ -196,3 +196,29 @@ def test_updates_outside_of_jit_are_traced_once(monkeypatch):
     for _ in range(3):
         _, state = tx.update(param, state, param)
     assert len(traced) == 1
+
+
+@pytest.mark.parametrize("kind", ["exp", "wide"])
+def test_copies_share_the_cache_and_change_nothing(kind, monkeypatch):
+    monkeypatch.setitem(tiles.UNITS, "cpu", 2**12)
+    rule = rules.build("mlp", **dict(hidden=3) | KINDS[kind])
+    theta = rule.init(jax.random.key(0))
+    params, grads = jax.random.normal(jax.random.key(1), (2, 3, 13, 7))
+
+    def found(copies):
+        def update(param, grad):
+            tx = rule.bind(theta, num_steps=10)
+            return tx.update(grad, tx.init(param), param)[0]
+
+        with rules.copies(copies), rules.copies(1):
+            limits = tiles.limit(), tiles.limit(24)
+            return limits, jax.jit(jax.vmap(update))(params, grads)
+
+    (one, some, many) = (found(n) for n in (1, 3, 10**6))
+    assert [x[0] for x in (one, some, many)] == [
+        (2**12, 170),
+        (2**12 // 3, 56),  # fewer than the 91 entries, where the layer is wide
+        (tiles.LEAST, tiles.LEAST),
+    ]
+    for x in (some, many):
+        np.testing.assert_allclose(x[1], one[1], rtol=2e-5, atol=1e-9)
