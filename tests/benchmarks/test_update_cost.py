@@ -15,6 +15,12 @@ def test_rows_have_times_over_adamw_and_temporaries(monkeypatch):
         assert row["state"] >= 8 * row["parameters"], name
 
 
+def test_muon_is_left_out_where_it_would_take_minutes(monkeypatch):
+    monkeypatch.setattr(update_cost, "rows", lambda exponent, some: list(some))
+    assert "muon" in update_cost.measured(7)
+    assert update_cost.measured(8) == ["adamw", "demo", "mu_mlp", "mu_norm"]
+
+
 def test_on_gpus_rules_are_measured_without_kernels_too(monkeypatch):
     def rows(exponent, some):
         return [{"optimizer": name, "parameters": exponent} for name in some]
