@@ -82,7 +82,7 @@ def _updated(
     ]
     relative = how.eps == "relative"
     given = [
-        features.seen(g.param, g.past, relative=relative, axes=how.axes, ndim=g.ndim)
+        features.given(g.param, g.past, relative=relative, axes=how.axes, ndim=g.ndim)
         for g in together
     ]
     weights = Weights(call.theta["network"], call.filled, settings.traced(how))
@@ -98,7 +98,7 @@ def _updated(
     return [(x, g.past) for x, g in zip(updates, together, strict=True)]
 
 
-def _seen(call: Call, group: Group, given: features.Seen, known: Any = None) -> Seen:
+def _seen(call: Call, group: Group, given: features.Given, known: Any = None) -> Seen:
     """Returns what the network sees of a tensor; `known` as in `mean_squares`."""
     grad, ndim = group.grad, group.ndim
     squares = features.mean_squares(grad, given, ndim, known)
@@ -115,7 +115,7 @@ def _seen(call: Call, group: Group, given: features.Seen, known: Any = None) -> 
 
 
 def _together(
-    call: Call, weights: Weights, together: list[Group], given: list[features.Seen]
+    call: Call, weights: Weights, together: list[Group], given: list[features.Given]
 ) -> list[Array]:
     """Returns what `_mapped` returns of each of some small tensors."""
     how, grads = call.how, [g.grad for g in together]

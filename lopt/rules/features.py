@@ -46,7 +46,7 @@ def time_features(
     return jnp.concatenate([TIME[kind](count, num_steps) for kind in kinds])
 
 
-class Seen(NamedTuple):
+class Given(NamedTuple):
     """What inputs are made of beside gradients: of a tensor, a stack, or a tile.
 
     Attributes:
@@ -62,9 +62,9 @@ class Seen(NamedTuple):
     center: Any
 
 
-def seen(
+def given(
     param: Array, history: History, *, relative: bool, axes: str, ndim: int
-) -> Seen:
+) -> Given:
     """Returns what the inputs of a tensor, or of a stack of them, are made of.
 
     Args:
@@ -85,7 +85,7 @@ def seen(
     if ndim >= 2:
         _, d1 = reduced(param.shape, axes, ndim)
         center = jnp.mean(jnp.stack(history.row) / unit[None], d1, keepdims=True)
-    return Seen(param, history, unit, center)
+    return Given(param, history, unit, center)
 
 
 class Parts(NamedTuple):
@@ -108,7 +108,7 @@ class Parts(NamedTuple):
     by_momentum: Any
 
 
-def parts(grad: Array, given: Seen) -> Parts:
+def parts(grad: Array, given: Given) -> Parts:
     """Returns what inputs that vary by entry are made of."""
     root, past = jnp.sqrt(given.unit), given.history
     r = jnp.stack(past.row) / given.unit[None]
@@ -137,7 +137,7 @@ def full(parts: Parts) -> list:
     return made + [x * y for x, y in zip(m, by_m, strict=True)]
 
 
-def lines(given: Seen) -> tuple[Array, Array]:
+def lines(given: Given) -> tuple[Array, Array]:
     """Returns the inputs, not normalised, that vary by row or by column: 6 [*p] each.
 
     Below rank 2 both are those of the factored moments, which vary by entry.
@@ -150,7 +150,7 @@ def lines(given: Seen) -> tuple[Array, Array]:
     return row, col
 
 
-def mean_squares(grad: Array, given: Seen, ndim: int, known: Any = None) -> Features:
+def mean_squares(grad: Array, given: Given, ndim: int, known: Any = None) -> Features:
     """Returns the mean of the square of each input over its tensor, axes of size 1.
 
     Args:
@@ -161,7 +161,7 @@ def mean_squares(grad: Array, given: Seen, ndim: int, known: Any = None) -> Feat
     """
     if known is None:
 
-        def squares(grad: Any, given: Seen) -> list:
+        def squares(grad: Any, given: Given) -> list:
             made = full(parts(grad, given))
             if given.center is None:
                 made += [*lines(given)[0]]
@@ -199,7 +199,7 @@ SIGNALS = 8
 
 
 def signal(
-    squares: Features, seen: Seen, filled: Any, matrices: int, ndim: int
+    squares: Features, given: Given, filled: Any, matrices: int, ndim: int
 ) -> Float[Array, "s *p"]:
     """Returns what tells one tensor's steps to be longer or shorter, within [-5, 5].
 
@@ -215,7 +215,7 @@ def signal(
 
     Args:
       squares: of its inputs, as from `mean_squares`.
-      seen: of it.
+      given: of it.
       filled: as `history.filled` returns, for moments start at zero.
       matrices: tensors of two axes or more among all that are trained.
       ndim: of one tensor, whose axes have size 1 in what is returned.
@@ -224,7 +224,7 @@ def signal(
     grad, steady = squares.full[0], squares.full[2:5]
     steady = [x / jnp.square(filled["momentum"][i]) for i, x in enumerate(steady)]
     means = tiles.means(
-        lambda *x: [y / x[-1] for y in x[:-1]], (*seen.history.row, seen.unit), ndim
+        lambda *x: [y / x[-1] for y in x[:-1]], (*given.history.row, given.unit), ndim
     )
     square = [x / filled["factored"][i] for i, x in enumerate(means)]
     parts = jnp.stack([*steady, *square[:2], grad])

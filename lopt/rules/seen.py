@@ -35,7 +35,7 @@ class Seen(NamedTuple):
       still: whether it may not move; None where the head does not ask.
     """
 
-    given: features.Seen
+    given: features.Given
     scales: Features
     constant: Any
     still: Any

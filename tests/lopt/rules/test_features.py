@@ -16,7 +16,7 @@ def normalised(shape, clip):
     grad = jnp.zeros(shape).at[(0,) * ndim].set(1e-3)
     past = history.update(history.init_decays(), grad, history.init(grad), "size", ndim)
     ones = jnp.ones(shape)
-    seen = features.seen(ones, past, relative=True, axes="size", ndim=ndim)
+    seen = features.given(ones, past, relative=True, axes="size", ndim=ndim)
     scales = features.scales(features.mean_squares(grad, seen, ndim))
     full, lines = features.full(features.parts(grad, seen)), features.lines(seen)
     pairs = [

@@ -20,7 +20,7 @@ def seen(grads, matrices=1):
     for x in grads:
         past = history.update(theta, x, past, "size", ndim)
     filled = history.filled(theta, len(grads) - 1)
-    given = features.seen(grad, past, relative=True, axes="size", ndim=ndim)
+    given = features.given(grad, past, relative=True, axes="size", ndim=ndim)
     squares = features.mean_squares(grad, given, ndim)
     return features.signal(squares, given, filled, matrices, ndim).ravel()
 
